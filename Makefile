@@ -1,0 +1,57 @@
+# Everything runs in .venv, which is made and kept up to date where needed.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+OUT ?= runs/demo
+SEED ?= 0
+# Worker processes of the tests.
+JOBS ?= auto
+
+.PHONY: help
+help: ## show what can be made
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  With another Python: make clean, then make PYTHON=python3.12 ..."
+
+.PHONY: venv
+venv: $(STAMP) ## set up .venv with Plaudit and its tools (others do this where needed)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or later is needed: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@echo "installing into $(VENV): a few minutes the first time"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+.PHONY: demo
+demo: $(STAMP) ## run all three acts on the built-in world into runs/demo (SEED=0 OUT=runs/demo)
+	$(BIN)/plaudit demo --seed $(SEED) --out $(OUT)
+
+.PHONY: real
+real: $(STAMP) ## run on a real model and real people's pairs: MODEL=folder DATA=folder
+	@test -n "$(MODEL)" && test -n "$(DATA)" || { echo "usage: make real MODEL=<model folder> DATA=<data folder>" >&2; exit 2; }
+	$(BIN)/plaudit run recipes/smollm2-hh-cpu.yaml model.path='$(MODEL)' \
+		data.preferences.0.path='$(DATA)/hh/helpful.train.jsonl.gz' \
+		data.preferences.1.path='$(DATA)/hh/harmless.train.jsonl.gz' \
+		data.prompts='$(DATA)/prompts/hh_first_turn.train.jsonl.gz'
+
+.PHONY: check
+check: $(STAMP) ## format, lint, types and import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/pyright -p tests
+	$(BIN)/lint-imports
+
+.PHONY: test
+test: check ## every check, then every test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --maxprocesses=8
+
+.PHONY: clean
+clean: ## remove .venv and what tools left behind (runs stay)
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,133 @@
+"""Judgements as JSON lines: the append-only log, and what stands once corrections are followed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from functools import cache
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from plaudit.data.conversation import content_hash
+from plaudit.data.rows import Torn, read_rows_or_torn
+from plaudit.types import Flag, InputError, Judgement, PlauditError, Prompt, Response
+
+_FIELDS = frozenset(field.name for field in fields(Judgement))
+
+
+@cache
+def _adapter() -> TypeAdapter[Judgement]:
+    return TypeAdapter(Judgement)
+
+
+def judgement_to_dict(judgement: Judgement) -> dict[str, Any]:
+    """The judgement in JSON's types, every field spelled out."""
+    return _adapter().dump_python(judgement, mode="json")
+
+
+def judgement_from_dict(fields: Mapping[str, Any], where: str = "judgement") -> Judgement:
+    """The judgement that judgement_to_dict wrote; InputError, naming `where` and the field, on anything else."""
+    unknown = sorted(set(fields) - _FIELDS)
+    if unknown:
+        raise InputError(f"{where}: unknown field {unknown[0]!r}; a judgement has {', '.join(sorted(_FIELDS))}")
+    try:
+        judgement = _adapter().validate_json(json.dumps(fields), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{where}: field {place!r}: {first['msg']}") from error
+    check_ranking(judgement.ranking, len(judgement.responses), where)
+    return judgement
+
+
+def check_ranking(ranking: Sequence[Sequence[int]], count: int, where: str) -> None:
+    """InputError unless the tie groups name each of `count` responses once (or none: nothing was ranked)."""
+    named = [index for group in ranking for index in group]
+    if named and sorted(named) != list(range(count)):
+        raise InputError(
+            f"{where}: the ranking names responses {named}, expected each of 0..{count - 1} once; "
+            "it lists groups of equal responses from best to worst, such as [[2], [0, 1]]"
+        )
+    if any(not group for group in ranking):
+        raise InputError(f"{where}: the ranking has an empty group")
+
+
+def judgement_id(
+    prompt: Prompt,
+    responses: Sequence[Response],
+    ranking: Sequence[Sequence[int]],
+    objective: str,
+    annotator: str,
+    flags: Sequence[Flag] = (),
+) -> str:
+    """An id drawn from what was judged and how (16 hex): equal rankings have equal ids, in whatever order shown."""
+    groups = [sorted(responses[index].text for index in group) for group in ranking]
+    return content_hash([prompt.id, groups, objective, annotator, *flags])[:16]
+
+
+def append_judgements(path: str | Path, judgements: Iterable[Judgement]) -> None:
+    """Add judgements to the log, one line each, on the disk when this returns.
+
+    A full disk leaves the log as it was (PlauditError). A line that an earlier crash cut short is removed first: it
+    was never acknowledged, and would spoil the line that follows it.
+    """
+    lines = "".join(json.dumps(judgement_to_dict(one), ensure_ascii=False) + "\n" for one in judgements)
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+", buffering=0) as log:
+            size = _end_of_records(log)
+            try:
+                _write_whole(log, lines.encode())
+                os.fsync(log.fileno())
+            except OSError:
+                log.truncate(size)
+                raise
+    except OSError as error:
+        raise PlauditError(
+            f"{path}: the judgements could not be written ({error.strerror}); the log is as it was"
+        ) from error
+
+
+def _end_of_records(log: FileIO) -> int:
+    """The size of the log once it ends with a whole line: a torn one is cut, a missing newline is added."""
+    size = log.seek(0, os.SEEK_END)
+    log.seek(0)
+    start = log.readall().rfind(b"\n") + 1
+    if start == size:
+        return size
+    log.seek(start)
+    try:
+        json.loads(log.readall())
+    except ValueError:
+        log.truncate(start)
+        return start
+    _write_whole(log, b"\n")
+    return size + 1
+
+
+def _write_whole(log: FileIO, data: bytes) -> None:
+    while data:  # an unbuffered write may take only a part
+        data = data[log.write(data) :]
+
+
+def read_log(path: str | Path) -> tuple[list[Judgement], bool]:
+    """Every judgement of a log, corrected ones among them, and whether a last line cut short was passed over."""
+    judgements: list[Judgement] = []
+    for row in read_rows_or_torn(path):
+        if isinstance(row, Torn):
+            return judgements, True
+        judgements.append(judgement_from_dict(row.fields, row.where))
+    return judgements, False
+
+
+def current_judgements(judgements: Iterable[Judgement]) -> list[Judgement]:
+    """Those that no other one supersedes, in their order."""
+    judgements = list(judgements)
+    superseded = {one.supersedes for one in judgements}
+    return [one for one in judgements if one.id not in superseded]

@@ -1,0 +1,145 @@
+"""What the figures of a round say in words: the verdict, and what did not improve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from plaudit.evaluation.figures import Figure, figure, gain, interval, look_up, mapping, number, percent, plain, signed
+
+Tone = Literal["up", "down", "unclear"]
+
+CHECKPOINTS: Mapping[str, str] = {"base": "Base", "sft": "SFT", "rlhf": "RLHF", "ceiling": "Oracle"}
+"""Name in the files -> on the page. The oracle is PPO against the truth itself: what a perfect judge would give."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measure:
+    """One thing measured on several checkpoints."""
+
+    name: str
+    values: Mapping[str, Figure]
+    gain: Figure | None
+    """RLHF less SFT."""
+    known_range: tuple[float, float] | None = None
+
+    @property
+    def tone(self) -> Tone:
+        if self.gain is None:
+            return "unclear"
+        return "up" if self.gain.is_up else "down" if self.gain.is_down else "unclear"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    tone: Tone
+    title: str
+    text: str
+
+
+def measures(evaluation: Mapping[str, object]) -> list[Measure]:
+    """Truth per objective (`total` first), then every judge that says a gain, at equal length too."""
+    found: list[Measure] = []
+    truth = mapping(evaluation, "truth")
+    objectives = list(dict.fromkeys(key for name in CHECKPOINTS for key in mapping(truth, name)))
+    for objective in sorted(objectives, key=lambda key: key != "total"):
+        values = _values(truth, objective)
+        paired = figure(evaluation, "truth_gain", objective)
+        change = gain(values.get("sft"), values.get("rlhf"), paired)
+        if values:
+            name = "hidden total" if objective == "total" else objective
+            found.append(Measure(name=name, values=values, gain=change, known_range=(0.0, 1.0)))
+    for key, section in evaluation.items():
+        change = figure(section, "gain")
+        if change is None:
+            continue
+        name = f"{key.replace('_', ' ')}’s score"
+        found.append(Measure(name=name, values=_values(mapping(section)), gain=change))
+        level = figure(section, "gain_at_equal_length")
+        if level is not None:
+            found.append(Measure(name=f"{name} at equal length", values={}, gain=level))
+    return found
+
+
+def verdict(rows: Sequence[Measure], ppo: Mapping[str, object]) -> Finding:
+    """One sentence on the weightiest measure there is: the truth, else the second judge, else the judge."""
+    names = ("hidden total", "second judge’s score", "judge’s score")
+    row = next((row for name in names for row in rows if row.name == name and row.gain is not None), None)
+    if row is None or row.gain is None:
+        return Finding(tone="unclear", title="Not evaluated yet", text="What the run has so far is below.")
+    kl = number(ppo, "kl")
+    leash = f", at a KL of {plain(kl)} nats from the SFT model" if kl is not None else ""
+    limits = interval(row.gain, digits=3, with_sign=True)
+    how_much = f"{signed(row.gain.value)}" + (f" (95 % interval {limits})" if limits else "")
+    if row.tone == "up":
+        return Finding(tone="up", title="Better", text=f"PPO raised the {row.name} by {how_much}{leash}.")
+    if row.tone == "down":
+        return Finding(tone="down", title="Worse", text=f"PPO lowered the {row.name}: {how_much}{leash}.")
+    return Finding(
+        tone="unclear", title="No clear change", text=f"The {row.name} moved by {how_much}, within the noise{leash}."
+    )
+
+
+def shortfalls(rows: Sequence[Measure], summary: Mapping[str, object]) -> list[Finding]:
+    """Everything that got worse or did not clearly get better, the worse first."""
+    found = [_shortfall(row) for row in rows if row.gain is not None and row.tone != "up"]
+    found += _judge_shortfalls(summary) + _contradictions(rows) + _text_shortfalls(summary)
+    return sorted(found, key=lambda finding: finding.tone != "down")
+
+
+def _shortfall(row: Measure) -> Finding:
+    assert row.gain is not None
+    limits = interval(row.gain, digits=3, with_sign=True)
+    text = f"{signed(row.gain.value)} from SFT to RLHF" + (f", 95 % interval {limits}." if limits else ".")
+    title = row.name[:1].upper() + row.name[1:]
+    if row.tone == "down":
+        return Finding(tone="down", title=f"{title} fell", text=text)
+    return Finding(tone="unclear", title=f"{title}: no clear gain", text=text)
+
+
+def _judge_shortfalls(summary: Mapping[str, object]) -> list[Finding]:
+    found: list[Finding] = []
+    margin = figure(summary, "reward", "beats_length")
+    if margin is not None and not margin.is_up:
+        limits = interval(margin, digits=3, with_sign=True)
+        text = f"Accuracy less the length rule’s: {signed(margin.value)}" + (f" ({limits})." if limits else ".")
+        tone: Tone = "down" if margin.is_down else "unclear"
+        found.append(Finding(tone=tone, title="The judge does not clearly beat a length rule", text=text))
+    wins = figure(summary, "evaluation", "win_rate")
+    if wins is not None and wins.low is not None and wins.low <= 0.5:
+        text = f"RLHF is preferred to SFT in {percent(wins.value)} of pairs ({interval(wins, as_percent=True)})."
+        lost = wins.high is not None and wins.high < 0.5
+        found.append(Finding(tone="down" if lost else "unclear", title="No clear win against SFT", text=text))
+    return found
+
+
+def _contradictions(rows: Sequence[Measure]) -> list[Finding]:
+    """The judge is pleased and the truth is not: what PPO does to a judge that can be fooled."""
+    by_name = {row.name: row for row in rows}
+    judge = by_name.get("judge’s score")
+    measured = by_name.get("hidden total") or by_name.get("second judge’s score")
+    if judge is None or measured is None or judge.tone != "up" or measured.tone == "up" or measured.gain is None:
+        return []
+    text = f"The judge’s score rose, the {measured.name} did not: PPO found what pleases the judge alone."
+    return [Finding(tone="down", title="Over-optimised", text=text)]
+
+
+def _text_shortfalls(summary: Mapping[str, object]) -> list[Finding]:
+    before, after = (mapping(summary, "evaluation", "text", name) for name in ("sft", "rlhf"))
+    checks = (
+        ("distinct_2", -0.1, "Answers have become more alike", "Different word pairs, of all"),
+        ("repeated_3", 0.05, "Answers repeat themselves more", "Word triples that came before in the same answer"),
+        ("finished", -0.1, "Fewer answers end by themselves", "Finished"),
+    )
+    found: list[Finding] = []
+    for key, limit, title, label in checks:
+        old, new = number(before, key), number(after, key)
+        if old is not None and new is not None and (new - old) * (1 if limit > 0 else -1) > abs(limit):
+            found.append(Finding(tone="down", title=title, text=f"{label}: {percent(old)} → {percent(new)}."))
+    return found
+
+
+def _values(section: Mapping[str, object], *keys: str) -> dict[str, Figure]:
+    found = {name: figure(look_up(section, name, *keys)) for name in CHECKPOINTS}
+    return {name: value for name, value in found.items() if value is not None}

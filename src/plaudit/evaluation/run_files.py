@@ -1,0 +1,121 @@
+"""What a run folder holds, read leniently: a run stopped midway has less in it, not something wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from plaudit.types import InputError
+
+Json = Mapping[str, object]
+
+ACTS = ("sft", "responses", "reward", "ppo", "ceiling", "evaluation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Act:
+    name: str
+    manifest: Json | None
+    """None: the act has not begun."""
+    metrics: Sequence[Json]
+    """One row per logged step, ascending, each with its `step`."""
+    damaged: int
+    """Lines of metrics.jsonl that could not be read: a kill can cut a line short, and a resume writes behind it."""
+
+    @property
+    def is_done(self) -> bool:
+        return self.manifest is not None and self.manifest.get("status") == "done"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    number: int
+    acts: Mapping[str, Act]
+    summary: Json
+    samples: Sequence[Json]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    name: str
+    seed: object
+    rounds: Sequence[Round]
+
+
+def read_run(folder: Path) -> Run:
+    """Reads summary.json and every round_N. Raises InputError where there is no run or a .json is damaged."""
+    summary = _read_object(folder / "summary.json") or {}
+    summaries = [_object(item) for item in _list(summary.get("rounds"))]
+    numbers = {int(tail) for path in folder.glob("round_*") if (tail := path.name.removeprefix("round_")).isdecimal()}
+    if not numbers and not summaries:
+        raise InputError(f"{folder}: no run here (neither round_0 nor summary.json with rounds); give a run folder")
+    rounds = [
+        _read_round(folder / f"round_{number}", number, summaries[number] if number < len(summaries) else {})
+        for number in range(max(max(numbers, default=-1) + 1, len(summaries)))
+    ]
+    return Run(name=str(summary.get("name") or folder.resolve().name), seed=summary.get("seed"), rounds=rounds)
+
+
+def _read_round(folder: Path, number: int, summary: Json) -> Round:
+    samples, _ = _read_lines(folder / "evaluation" / "samples.jsonl")
+    acts = {name: _read_act(folder / name) for name in ACTS}
+    return Round(number=number, acts=acts, summary=summary, samples=samples)
+
+
+def _read_act(folder: Path) -> Act:
+    rows, damaged = _read_lines(folder / "metrics.jsonl")
+    manifest = _read_object(folder / "manifest.json")
+    return Act(name=folder.name, manifest=manifest, metrics=_by_step(rows), damaged=damaged)
+
+
+def _by_step(rows: Sequence[Json]) -> list[Json]:
+    """One row per step: after a resume steps come again, and the later row is the one that counts."""
+    latest: dict[float, Json] = {}
+    for index, row in enumerate(rows):
+        step = row.get("step")
+        key = float(step) if isinstance(step, int | float) else float(index)
+        latest[key] = {**row, "step": key}
+    return [latest[key] for key in sorted(latest)]
+
+
+def _read_object(path: Path) -> Json | None:
+    if not path.is_file():
+        return None
+    try:
+        data: object = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not JSON ({error}); delete it and run the act again") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: a JSON object is expected, got {type(data).__name__}")
+    return cast(Json, data)
+
+
+def _read_lines(path: Path) -> tuple[list[Json], int]:
+    """The objects of a .jsonl, and how many lines are none."""
+    if not path.is_file():
+        return [], 0
+    rows: list[Json] = []
+    damaged = 0
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        if not line.strip():
+            continue
+        try:
+            row: object = json.loads(line)
+        except json.JSONDecodeError:
+            row = None
+        if isinstance(row, dict):
+            rows.append(cast(Json, row))
+        else:
+            damaged += 1
+    return rows, damaged
+
+
+def _object(data: object) -> Json:
+    return cast(Json, data) if isinstance(data, dict) else {}
+
+
+def _list(data: object) -> list[object]:
+    return cast("list[object]", data) if isinstance(data, list) else []

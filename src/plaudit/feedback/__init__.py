@@ -1,0 +1,1 @@
+"""Act II, the people: who judged what, when and how. Imports no torch."""

@@ -1,0 +1,144 @@
+"""What a recipe works on: demonstrations, prompts, rankings, people; from a world, or from files.
+
+Everything is checked here before an act begins. What is left out is counted by reason, and too much is an error.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TypeVar, cast
+
+import numpy as np
+
+from plaudit.data.chat import Chat, Encoded, fit_tokens
+from plaudit.data.formats import read_demonstrations, read_judgements, read_prompts
+from plaudit.data.split import split_by_prompt
+from plaudit.plugins import resolve_plugin
+from plaudit.recipe import Recipe
+from plaudit.types import Annotator, Demonstration, InputError, Judgement, Prompt, Split, World
+
+Item = TypeVar("Item")
+EVALUATION_SHARE = 0.2
+"""Of the prompts of a file, set aside for evaluation where it has no file of its own."""
+MOST_PPO_PROMPTS = 4096
+"""Distinct prompts that a world is asked for; more steps pass over them again."""
+
+
+class Material:
+    """The recipe's inputs. `left_out` fills as they are read: what -> reason -> count."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.left_out: dict[str, dict[str, int]] = {}
+
+    @cached_property
+    def world(self) -> World | None:
+        return None if self.recipe.world is None else cast(World, resolve_plugin(self.recipe.world)())
+
+    @property
+    def base_model(self) -> str:
+        if self.recipe.model.path is not None:
+            return self.recipe.model.path
+        assert self.world is not None  # the recipe's validator asks for one of the two
+        return str(self.world.base_model)
+
+    # -- Act I --------------------------------------------------------------------------------------------------
+
+    def demonstrations(self, chat: Chat) -> list[Demonstration]:
+        config = self.recipe.sft
+        if self.recipe.data.demonstrations is not None:
+            loaded = read_demonstrations(self.recipe.data.demonstrations)
+            items, left_out = list(loaded.items), dict(loaded.left_out)
+        elif self.world is not None and config is not None:
+            items, left_out = self.world.demonstrations(config.examples, seed=self.recipe.seed), {}
+        else:
+            raise InputError("Act I needs demonstrations: name a file in data.demonstrations, or set sft: null to leave it out")
+        return self._fitting("demonstrations", items, left_out, lambda d: [chat.encode(d.prompt, d.response)])
+
+    # -- Act II -------------------------------------------------------------------------------------------------
+
+    def judgements(self, chat: Chat) -> list[Judgement]:
+        """The rankings of files (data.preferences)."""
+        judgements: list[Judgement] = []
+        for file in self.recipe.data.preferences:
+            loaded = read_judgements(file.path, format=file.format, objective=file.objective)
+            items = list(loaded.items)
+            fitting = self._fitting(file.path, items, dict(loaded.left_out), lambda j: [chat.encode(j.prompt, r.text) for r in j.responses])
+            order = np.random.default_rng(self.recipe.seed).permutation(len(fitting))[: file.limit]
+            judgements += [fitting[i] for i in sorted(order)]
+        return judgements
+
+    def annotators(self) -> list[Annotator]:
+        name = self.recipe.feedback.annotators
+        if name is not None:
+            return cast("list[Annotator]", resolve_plugin(name)(seed=self.recipe.seed))
+        if self.world is None:
+            raise InputError("nobody judges: name feedback.annotators (package.module:function), a world, or data.preferences")
+        return self.world.annotators(seed=self.recipe.seed)
+
+    # -- prompts ------------------------------------------------------------------------------------------------
+
+    def sample_prompts(self, chat: Chat, round_index: int) -> list[Prompt]:
+        """What people are shown responses to."""
+        return self._prompts("preference", self.recipe.sample.prompts, chat, round_index)
+
+    def ppo_prompts(self, chat: Chat, round_index: int) -> list[Prompt]:
+        wanted = self.recipe.ppo.steps * self.recipe.ppo.prompts_per_step
+        return self._prompts("ppo", min(wanted, MOST_PPO_PROMPTS), chat, round_index)
+
+    def evaluation_prompts(self, chat: Chat) -> list[Prompt]:
+        return self._prompts(self.recipe.evaluation.split, self.recipe.evaluation.prompts, chat, 0)
+
+    def _prompts(self, split: Split, count: int, chat: Chat, round_index: int) -> list[Prompt]:
+        if self.recipe.data.prompts is None and self.world is not None:
+            prompts = self.world.prompts(split, count, seed=self.recipe.seed + 1000 * round_index)
+        else:
+            part = self._files[1 if split in ("evaluation", "tuning") else 0]
+            order = np.random.default_rng([self.recipe.seed, round_index, len(split)]).permutation(len(part))
+            prompts = [part[i] for i in order]
+        fitting = self._fitting(f"{split} prompts", prompts, {}, lambda p: [chat.encode(p, "")])
+        return fitting[:count]
+
+    @cached_property
+    def _files(self) -> tuple[list[Prompt], list[Prompt]]:
+        """(prompts to learn on, prompts to evaluate on): no opening is in both, nor in the rankings of files."""
+        data = self.recipe.data
+        assert data.prompts is not None
+        read = list(read_prompts(data.prompts).items)
+        if data.evaluation_prompts is not None:
+            return read, list(read_prompts(data.evaluation_prompts).items)
+        return split_by_prompt(read, EVALUATION_SHARE, self.recipe.seed, lambda p: p)
+
+    def unseen(self, prompts: Sequence[Prompt], judgements: Sequence[Judgement]) -> list[Prompt]:
+        """The prompts whose opening no judge was trained on; the others are left out and counted."""
+        seen = {_opening(j.prompt) for j in judgements}
+        kept = [p for p in prompts if _opening(p) not in seen]
+        if len(kept) < len(prompts):
+            self.left_out.setdefault("prompts", {})["a judge was trained on rankings of it"] = len(prompts) - len(kept)
+        if not kept:
+            raise InputError("every prompt of data.prompts is among the rankings of data.preferences: give other prompts")
+        return kept
+
+    def _fitting(
+        self, what: str, items: Sequence[Item], left_out: dict[str, int], encode: Callable[[Item], list[Encoded]]
+    ) -> list[Item]:
+        """What fits the recipe's token limits; too many left out, or all, is an error."""
+        data = self.recipe.data
+        kept, too_long = fit_tokens([encode(i) for i in items], max_prompt_tokens=data.max_prompt_tokens, max_tokens=data.max_tokens)
+        counts = dict(Counter(left_out) + Counter(too_long))
+        lost = sum(counts.values())
+        reasons = "; ".join(f"{count} × {reason}" for reason, count in counts.items())
+        if lost:
+            self.left_out[what] = counts
+        if not kept:
+            raise InputError(f"{what}: nothing is left to work with ({reasons or 'it is empty'})")
+        share = lost / (lost + len(kept))
+        if share > data.max_left_out:
+            raise InputError(f"{what}: {share:.0%} of the rows were left out ({reasons}); data.max_left_out allows {data.max_left_out:.0%}")
+        return [items[i] for i in kept]
+
+
+def _opening(prompt: Prompt) -> str:
+    return next(m.content for m in prompt.messages if m.role == "user").strip()

@@ -1,0 +1,1 @@
+"""What a network looks like: loading, trunk and parts, heads, generation, checkpoints."""

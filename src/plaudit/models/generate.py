@@ -1,0 +1,137 @@
+"""Sampling from any causal language model of transformers.
+
+The prompt is computed once for all of its samples, finished sequences leave the batch, and each sample draws from
+random numbers of its own (keyed by seed, step, prompt and sample), so that the same text comes out whatever the batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from plaudit.tensors import nucleus
+from plaudit.types import Sampling
+
+COMPACT_AT = 0.75
+"""Finished sequences leave the batch when no more than this share still runs: moving the cache has a price too."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Generated:
+    """One sampled continuation. `tokens` and `logprobs` include the EOS where `finished`."""
+
+    tokens: list[int]
+    logprobs: list[float]
+    """Under the distribution that was sampled from: temperature and top-p applied."""
+    finished: bool
+
+
+def sample_key(seed: int, step: int, prompt_id: str, sample: int) -> int:
+    """The 64-bit key of one sample's random numbers."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{step}/{prompt_id}/{sample}".encode()).digest()[:8])
+
+
+@torch.no_grad()
+def generate(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    keys: Sequence[int] | None,
+    sampling: Sampling,
+    *,
+    eos_ids: Collection[int],
+    batch_size: int = 64,
+    on_progress: Callable[[int], None] | None = None,
+) -> list[Generated]:
+    """Continue each prompt; equal neighbours share their prompt's computation. `keys` None: greedy.
+
+    Returns one `Generated` per prompt, in order. A prompt must leave room for `max_new_tokens` in the context.
+    """
+    # Long prompts together: little padding, and stable neighbours for prefix sharing.
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), list(prompts[i])))
+    results: dict[int, Generated] = {}
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        uniforms = None if keys is None else np.stack([_uniforms(keys[r], sampling.max_new_tokens) for r in rows])
+        batch = _generate_batch(model, [prompts[r] for r in rows], uniforms, sampling, frozenset(eos_ids))
+        results.update(zip(rows, batch, strict=True))
+        if on_progress is not None:
+            on_progress(len(rows))
+    return [results[i] for i in range(len(prompts))]
+
+
+def _uniforms(key: int, count: int) -> np.ndarray:
+    return np.random.Generator(np.random.Philox(key=key)).random(count)
+
+
+def _generate_batch(
+    model: PreTrainedModel, prompts: list[Sequence[int]], uniforms_BT: np.ndarray | None, sampling: Sampling, eos_ids: frozenset[int]
+) -> list[Generated]:
+    logits, cache, mask, positions = _prefill(model, prompts)
+    device = model.device
+    eos = torch.tensor(sorted(eos_ids), device=device)
+    draws = None if uniforms_BT is None else torch.from_numpy(uniforms_BT).to(device)
+    tokens: list[list[int]] = [[] for _ in prompts]
+    logprobs: list[list[float]] = [[] for _ in prompts]
+    finished = [False] * len(prompts)
+    rows = list(range(len(prompts)))  # which sequence each row of the running batch is
+    for t in range(sampling.max_new_tokens):
+        chosen, chosen_logprobs = _choose(logits, None if draws is None else draws[rows, t], sampling)
+        ended = torch.isin(chosen, eos)
+        for row, token, logprob, end in zip(rows, chosen.tolist(), chosen_logprobs.tolist(), ended.tolist(), strict=True):
+            if not finished[row]:
+                tokens[row].append(token)
+                logprobs[row].append(logprob)
+                finished[row] = end
+        running = [i for i, row in enumerate(rows) if not finished[row]]
+        if not running or t + 1 == sampling.max_new_tokens:
+            break
+        if len(running) <= COMPACT_AT * len(rows):
+            keep = torch.tensor(running, device=device)
+            cache.batch_select_indices(keep)
+            chosen, mask, positions = chosen[keep], mask[keep], positions[keep]
+            rows = [rows[i] for i in running]
+        positions = positions + 1
+        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+        out = model(
+            input_ids=chosen.unsqueeze(1), attention_mask=mask, position_ids=positions.unsqueeze(1), past_key_values=cache, use_cache=True
+        )
+        logits = out.logits[:, -1]
+    return [Generated(tokens=a, logprobs=b, finished=c) for a, b, c in zip(tokens, logprobs, finished, strict=True)]
+
+
+def _prefill(model: PreTrainedModel, prompts: list[Sequence[int]]) -> tuple[Tensor, DynamicCache, Tensor, Tensor]:
+    """Run each distinct prompt once (left-padded, positions counting real tokens), then spread it over its samples."""
+    distinct: dict[tuple[int, ...], int] = {}
+    index = torch.tensor([distinct.setdefault(tuple(p), len(distinct)) for p in prompts], device=model.device)
+    length = max(map(len, distinct))
+    ids = torch.zeros(len(distinct), length, dtype=torch.long, device=model.device)
+    mask = torch.zeros_like(ids)
+    for i, prompt in enumerate(distinct):
+        ids[i, length - len(prompt) :] = torch.tensor(prompt, device=model.device)
+        mask[i, length - len(prompt) :] = 1
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    cache = DynamicCache(config=model.config)
+    out = model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    if len(distinct) < len(prompts):
+        cache.batch_select_indices(index)
+    return out.logits[index, -1], cache, mask[index], positions[index, -1]
+
+
+def _choose(logits: Tensor, uniforms_B: Tensor | None, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    """Tokens [B] and their log-probs [B]: the largest logit, or the inverse of the cumulative distribution."""
+    scaled = nucleus(logits.float() / sampling.temperature, sampling.top_p)
+    logprobs = scaled.log_softmax(dim=-1)
+    if uniforms_B is None:
+        chosen = logits.argmax(dim=-1)
+    else:
+        # float64: rounding in float32 would leave the tail of a large vocabulary unreachable.
+        cumulative = logprobs.double().exp().cumsum(dim=-1)
+        target = uniforms_B.unsqueeze(1) * cumulative[:, -1:]
+        chosen = torch.searchsorted(cumulative, target, right=True).squeeze(1).clamp(max=logits.shape[-1] - 1)
+    return chosen, logprobs.gather(-1, chosen.unsqueeze(1)).squeeze(1)

@@ -1,0 +1,99 @@
+"""Low-rank adapters, by name, on linear layers that stay as they are (Hu et al. 2021).
+
+An adapter adds its term through a forward hook: the network keeps its modules and weights, so that "no
+adapter" is the frozen model to the last bit, and several adapters share one set of weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from plaudit.types import InputError
+
+Linear = nn.Linear | Conv1D
+
+
+class Switch:
+    """Which adapter is on. One object for a whole network; set for the length of a forward pass."""
+
+    def __init__(self) -> None:
+        self.active: LoRA | None = None
+
+
+class LowRank(nn.Module):
+    """x -> scale * x A^T B^T, the update of one linear layer. B starts at 0, so it starts as nothing."""
+
+    def __init__(self, linear: Linear, rank: int, alpha: float, generator: torch.Generator) -> None:
+        super().__init__()
+        width_in, width_out = shape_of(linear)
+        bound = 1 / math.sqrt(width_in)  # kaiming_uniform(a=sqrt 5), as LoRA's own code
+        start = torch.rand(rank, width_in, generator=generator) * 2 * bound - bound
+        device = linear.weight.device
+        self.A = nn.Parameter(start.to(device))
+        self.B = nn.Parameter(torch.zeros(width_out, rank, device=device))
+        self.scale = alpha / rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.to(self.A.dtype) @ self.A.T @ self.B.T * self.scale).to(x.dtype)
+
+    def delta(self) -> Tensor:
+        """The change of the weight, [out, in]."""
+        return self.B @ self.A * self.scale
+
+
+class LoRA(nn.Module):
+    """One named adapter: a low-rank update for each of the layers at `paths` (module paths in the model)."""
+
+    def __init__(self, linears: Mapping[str, Linear], *, rank: int, alpha: float, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.rank, self.alpha = rank, alpha
+        self.paths = tuple(linears)
+        self.updates = nn.ModuleList([LowRank(linear, rank, alpha, generator) for linear in linears.values()])
+        self._index = {path: i for i, path in enumerate(self.paths)}
+
+    def at(self, path: str) -> LowRank:
+        update = self.updates[self._index[path]]
+        assert isinstance(update, LowRank)
+        return update
+
+
+def shape_of(linear: Linear) -> tuple[int, int]:
+    """(width in, width out); GPT-2's Conv1D stores its weight transposed."""
+    rows, columns = linear.weight.shape
+    return (rows, columns) if isinstance(linear, Conv1D) else (columns, rows)
+
+
+def linears_in(layers: Iterable[tuple[str, nn.Module]]) -> dict[str, Linear]:
+    """Every linear layer inside the named modules, by full path."""
+    found = {
+        f"{name}.{inner}": module
+        for name, layer in layers
+        for inner, module in layer.named_modules()
+        if isinstance(module, nn.Linear | Conv1D)
+    }
+    if not found:
+        raise InputError("this model has no linear layers that an adapter could sit on; set adapter.kind: full")
+    return found
+
+
+def hook_into(linears: Mapping[str, Linear], switch: Switch) -> None:
+    """Let every linear layer add the active adapter's term."""
+    for path, linear in linears.items():
+
+        def add(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, path: str = path) -> Tensor:
+            return output if switch.active is None else output + switch.active.at(path)(inputs[0])
+
+        linear.register_forward_hook(add)
+
+
+def merge_into(linear: Linear, base: Tensor, update: LowRank) -> None:
+    """weight := base + delta, computed in float32 and cast once. `base` is never changed."""
+    delta = update.delta().float()
+    merged = base.float() + (delta.T if isinstance(linear, Conv1D) else delta)
+    linear.weight.data.copy_(merged.to(linear.weight.dtype))

@@ -1,0 +1,249 @@
+"""One trunk instead of four models.
+
+The frozen weights of a causal language model, held once. Below the split depth all parts are the same network:
+`lower` runs once per token. Above it each named part (policy, value, reward, ...) is either a LoRA adapter on the
+shared weights or, at split depth 0, a full copy; the part `None` is the frozen model itself, which is the reference.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from plaudit.data.batching import pad_right, token_budget_batches
+from plaudit.models.lora import LoRA, Switch, hook_into, linears_in, merge_into
+from plaudit.types import InputError
+
+FINAL_NORMS = ("norm", "final_layer_norm", "ln_f", "final_layernorm")
+
+
+class FullCopy(nn.Module):
+    """A part with a decoder and head of its own: full fine-tuning behind the same calls."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        # One deepcopy for both, so that a tied embedding stays tied.
+        self.decoder, self.head = copy.deepcopy((model.base_model, model.get_output_embeddings()))
+        for parameter in self.parameters():
+            parameter.requires_grad_(True)
+            parameter.data = parameter.data.float()
+
+
+Part = LoRA | FullCopy
+
+
+class Trunk(nn.Module):
+    """A frozen causal LM, its layers above `split_depth` adapted by named parts.
+
+    `notes` says what had to be done otherwise than asked (a network that cannot be split runs whole).
+    """
+
+    def __init__(self, model: PreTrainedModel, split_depth: int = 0) -> None:
+        super().__init__()
+        self.model = model.eval().requires_grad_(False)
+        self.notes: list[str] = []
+        self.switch = Switch()
+        self.parts = nn.ModuleDict()
+        path, layers = find_layers(model)
+        if not 0 <= split_depth < len(layers):
+            raise InputError(f"model.split_depth is {split_depth}, but the model has {len(layers)} layers: use 0..{len(layers) - 1}")
+        decoder = cast(nn.Module, model.base_model)
+        # Tuples hide the views from nn.Module: they own no weights.
+        self._views: tuple[nn.Module | None, nn.Module] = (None, decoder)
+        if split_depth:
+            views = split_decoder(model, decoder, layers, split_depth)
+            if views is None or not self._reproduces(views):
+                self.notes.append("this architecture cannot be split exactly: split_depth is taken as 0")
+                split_depth = 0
+            else:
+                self._views = views
+        self.split_depth = split_depth
+        self.linears = linears_in([(f"{path}.{i}", layers[i]) for i in range(split_depth, len(layers))])
+        hook_into(self.linears, self.switch)
+        self._softcap: float | None = getattr(model.config, "final_logit_softcapping", None)
+        self._hash: str | None = None
+        self._check_head()
+
+    # -- parts --------------------------------------------------------------------------------------------------
+
+    def add_part(self, name: str, kind: Literal["lora", "full"], *, rank: int = 16, alpha: float = 32.0, seed: int = 0) -> Part:
+        """A new part that starts as the frozen model itself (a LoRA's B is 0; a copy is equal)."""
+        part: Part
+        if kind == "lora":
+            key = f"{seed}/{name}".encode()
+            part = LoRA(self.linears, rank=rank, alpha=alpha, seed=int.from_bytes(hashlib.sha256(key).digest()[:7]))
+        elif self.split_depth == 0:
+            part = FullCopy(self.model)
+        else:
+            raise InputError("adapter.kind: full trains every layer: it needs model.split_depth: 0")
+        self.parts[name] = part
+        return part
+
+    def part(self, name: str) -> Part:
+        return cast(Part, self.parts[name])
+
+    def remove_part(self, name: str) -> None:
+        del self.parts[name]
+
+    @contextmanager
+    def _using(self, name: str | None) -> Iterator[nn.Module]:
+        part = None if name is None else self.part(name)
+        previous, self.switch.active = self.switch.active, part if isinstance(part, LoRA) else None
+        try:
+            yield part.decoder if isinstance(part, FullCopy) else self._views[1]
+        finally:
+            self.switch.active = previous
+
+    # -- forward ------------------------------------------------------------------------------------------------
+
+    def forward(self, inputs: Tensor, mask_BS: Tensor, *, part: str | None, mode: Literal["top", "lower"] = "top") -> Tensor:
+        """States [B, S, D]: after the final norm ("top"), or at the boundary ("lower").
+
+        `inputs` are token ids [B, S] for "lower", and for "top" at split depth 0; boundary states [B, S, D] else.
+        `mask_BS` is True on real tokens; positions count them, so that padding on either side changes nothing.
+        """
+        positions_BS = (mask_BS.long().cumsum(dim=1) - 1).clamp(min=0)
+        ids = {"input_ids": inputs} if inputs.dim() == 2 else {"inputs_embeds": inputs}
+        mask = {"attention_mask": mask_BS.long(), "position_ids": positions_BS, "use_cache": False}
+        if mode == "lower":
+            lower = self._views[0]
+            assert lower is not None, "lower is empty at split depth 0"
+            return lower(**ids, **mask).last_hidden_state
+        with self._using(part) as top:
+            return top(**ids, **mask).last_hidden_state
+
+    @torch.no_grad()
+    def lower(self, tokens: Sequence[Tensor], *, tokens_per_batch: int = 4096) -> list[Tensor]:
+        """What the top takes for each sequence: boundary states [S, D], or the ids [S] at split depth 0."""
+        if self.split_depth == 0:
+            return [t.to(self.device) for t in tokens]
+        states: dict[int, Tensor] = {}
+        for rows in token_budget_batches([len(t) for t in tokens], tokens_per_batch):
+            padded, mask = pad_right([tokens[r].to(self.device) for r in rows], 0)
+            out_BSD = self(padded, mask, part=None, mode="lower")
+            states.update({r: out_BSD[i, : len(tokens[r])].clone() for i, r in enumerate(rows)})
+        return [states[i] for i in range(len(tokens))]
+
+    def logits(self, states: Tensor, *, part: str | None) -> Tensor:
+        """states [..., D] -> logits [..., V] by the part's own head (a LoRA's head is the trunk's)."""
+        owner = None if part is None else self.part(part)
+        head = owner.head if isinstance(owner, FullCopy) else self.model.get_output_embeddings()
+        logits = cast(nn.Module, head)(states)
+        return torch.tanh(logits / self._softcap) * self._softcap if self._softcap else logits
+
+    def unembed(self, part: str | None) -> Callable[[Tensor], Tensor]:
+        return lambda states: self.logits(states, part=part)
+
+    # -- merging ------------------------------------------------------------------------------------------------
+
+    def decoding_copy(self, part: str | None) -> PreTrainedModel:
+        """A separate plain model with the part merged in. The trunk itself is never merged in place: taking a
+        low-rank term off again does not give back the same bits."""
+        merged = copy.deepcopy(self.model)
+        for module in merged.modules():
+            module._forward_hooks.clear()  # pyright: ignore[reportPrivateUsage]
+        self.merge_into(merged, part)
+        return merged
+
+    @torch.no_grad()
+    def merge_into(self, model: PreTrainedModel, part: str | None) -> None:
+        """Set the weights of a decoding copy to those of the part as it is now."""
+        owner = None if part is None else self.part(part)
+        if isinstance(owner, LoRA):
+            for path in owner.paths:
+                merge_into(cast(nn.Linear, model.get_submodule(path)), cast(Tensor, self.linears[path].weight), owner.at(path))
+        elif isinstance(owner, FullCopy):
+            cast(nn.Module, model.base_model).load_state_dict(owner.decoder.state_dict())
+            cast(nn.Module, model.get_output_embeddings()).load_state_dict(cast(nn.Module, owner.head).state_dict())
+
+    # -- facts --------------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def width(self) -> int:
+        return cast(int, self.model.config.get_text_config().hidden_size)
+
+    @property
+    def context(self) -> int:
+        return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", 1 << 30))
+
+    def hash(self) -> str:
+        """sha256 (16 hex digits) of the frozen weights: adapters are valid on this trunk alone."""
+        if self._hash is None:
+            digest = hashlib.sha256()
+            for name, weight in sorted(self.model.state_dict().items()):
+                digest.update(name.encode())
+                digest.update(weight.detach().float().contiguous().cpu().numpy().tobytes())
+            self._hash = digest.hexdigest()[:16]
+        return self._hash
+
+    # -- proofs at load time ------------------------------------------------------------------------------------
+
+    def _probe(self) -> tuple[Tensor, Tensor]:
+        ids = torch.arange(24, device=self.device).reshape(2, 12) * 7 % self.model.get_input_embeddings().weight.shape[0]  # pyright: ignore
+        mask = torch.ones_like(ids, dtype=torch.bool)
+        mask[1, 9:] = False
+        return ids, mask
+
+    @torch.no_grad()
+    def _reproduces(self, views: tuple[nn.Module, nn.Module]) -> bool:
+        """Lower then top equals the whole network, to the last bit, on a padded probe."""
+        ids, mask = self._probe()
+        positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
+        arguments = {"attention_mask": mask.long(), "position_ids": positions, "use_cache": False}
+        whole = cast(nn.Module, self.model.base_model)(input_ids=ids, **arguments).last_hidden_state
+        boundary = views[0](input_ids=ids, **arguments).last_hidden_state
+        return torch.equal(views[1](inputs_embeds=boundary, **arguments).last_hidden_state[mask], whole[mask])
+
+    @torch.no_grad()
+    def _check_head(self) -> None:
+        """Our logits are the model's own: some families scale or cap them outside their head."""
+        ids, mask = self._probe()
+        positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
+        theirs = self.model(input_ids=ids, attention_mask=mask.long(), position_ids=positions, use_cache=False).logits
+        base = cast(nn.Module, self.model.base_model)
+        states = base(input_ids=ids, attention_mask=mask.long(), position_ids=positions, use_cache=False).last_hidden_state
+        if not torch.allclose(self.logits(states, part=None)[mask].float(), theirs[mask].float(), atol=1e-3, rtol=1e-3):
+            raise InputError(f"{type(self.model).__name__} changes its logits in a way that is not known here: choose another model")
+
+
+def find_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
+    """The decoder layers, with their path in the model."""
+    count = model.config.get_text_config().num_hidden_layers
+    for path, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return path, module
+    raise InputError(f"{type(model).__name__}: its list of {count} decoder layers was not found; is it a causal language model?")
+
+
+def split_decoder(model: PreTrainedModel, decoder: nn.Module, layers: nn.ModuleList, depth: int) -> tuple[nn.Module, nn.Module] | None:
+    """Two views of one decoder that share its weights: the layers below `depth` without the final norm, and the rest."""
+    layers_name = next((name for name, child in decoder.named_children() if child is layers), None)
+    norm_name = next((name for name in FINAL_NORMS if name in dict(decoder.named_children())), None)
+    if layers_name is None or norm_name is None:
+        return None
+
+    def view(start: int, stop: int) -> nn.Module:
+        shown = copy.copy(decoder)
+        shown.__dict__["_modules"] = dict(decoder._modules)  # pyright: ignore[reportPrivateUsage]
+        shown._modules[layers_name] = nn.ModuleList(list(layers)[start:stop])  # pyright: ignore[reportPrivateUsage]
+        config = copy.deepcopy(model.config.get_text_config())
+        config.num_hidden_layers = stop - start
+        if getattr(config, "layer_types", None):
+            config.layer_types = config.layer_types[start:stop]
+        shown.__dict__["config"] = config
+        return shown
+
+    lower, top = view(0, depth), view(depth, len(layers))
+    lower._modules[norm_name] = nn.Identity()  # pyright: ignore[reportPrivateUsage]
+    return lower, top

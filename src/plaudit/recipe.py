@@ -1,0 +1,207 @@
+"""The typed recipe: what a YAML file may say, and nothing else.
+
+Every field is read somewhere (a test holds it). Plug-ins are named `package.module:function`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+Plugin = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Rate = Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """Strict and frozen: an unknown key or a wrong type is an error, a recipe never changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Adapter(Section):
+    """What is trained on top of the frozen trunk."""
+
+    kind: Literal["lora", "full"] = "lora"
+    rank: Positive = 16
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+
+
+class Model(Section):
+    path: str | None = None
+    """A local folder or a Hugging Face name; None: the world's own base model."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    chat_template: Path | None = None
+    """A Jinja file that replaces the tokenizer's own template."""
+    split_depth: Annotated[int, Field(ge=0)] = 0
+    """Layers below it are shared by all parts, frozen, and run once per token. 0: all layers are adapted."""
+
+
+class PreferenceFile(Section):
+    path: str
+    objective: str = "overall"
+    format: Literal["auto", "hh", "trl", "native"] = "auto"
+    limit: Positive | None = None
+    """At most so many rankings, drawn by the recipe's seed."""
+
+
+class Data(Section):
+    demonstrations: str | None = None
+    prompts: str | None = None
+    """Prompts to sample from in Acts II and III."""
+    evaluation_prompts: str | None = None
+    """None: a share of `prompts` is set aside."""
+    preferences: tuple[PreferenceFile, ...] = ()
+    """Rankings that exist already; with them nothing is sampled for people."""
+    max_prompt_tokens: Positive = 512
+    max_tokens: Positive = 1024
+    """Prompt and response together; longer rows are left out and counted, never cut."""
+    max_left_out: Share = 0.5
+    """A larger share of rows left out is an error."""
+
+
+class Optimizer(Section):
+    learning_rate: Rate = 1e-4
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    warmup: Share = 0.05
+    """Share of the optimiser steps."""
+    final_rate: Share = 0.1
+    """Learning rate at the end, as a share of the highest."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+
+
+class SFT(Section):
+    adapter: Adapter = Adapter()
+    optimizer: Optimizer = Optimizer()
+    examples: Positive = 1000
+    """Demonstrations drawn from a world; a file is used whole."""
+    epochs: Positive = 1
+    batch_size: Positive = 32
+    tokens_per_microbatch: Positive = 4096
+    held_out: Share = 0.05
+
+
+class Sample(Section):
+    prompts: Positive = 256
+    responses_per_prompt: Annotated[int, Field(ge=1)] = 4
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    top_p: Rate = 1.0
+    max_new_tokens: Positive = 64
+    batch_size: Positive = 64
+
+
+class Feedback(Section):
+    annotators: Plugin | None = None
+    """None: the world's own people."""
+    judgements_per_prompt: Positive = 1
+
+
+class Reward(Section):
+    adapter: Adapter = Adapter()
+    optimizer: Optimizer = Optimizer()
+    epochs: Positive = 1
+    batch_size: Positive = 16
+    """Prompts (whole rankings) per optimiser step."""
+    tokens_per_microbatch: Positive = 4096
+    held_out: Share = 0.15
+    centring_samples: Positive = 64
+    """Responses of the SFT model that set offset and scale, where none were sampled for people."""
+    second_judge: bool = False
+    """Keep half of the prompts for a second judge that PPO never sees; evaluation asks it."""
+
+
+class KL(Section):
+    controller: Literal["fixed", "adaptive"] = "fixed"
+    coefficient: Annotated[float, Field(ge=0)] = 0.05
+    target: Annotated[float, Field(gt=0)] = 6.0
+    """Nats per response that the adaptive controller steers to."""
+    horizon: Positive = 10_000
+    """Episodes over which the adaptive controller corrects."""
+    estimator: Literal["k1", "k2", "k3"] = "k1"
+
+
+class PPO(Section):
+    reward: Plugin | None = None
+    """None: the judge trained in Act II."""
+    objective_weights: dict[str, float] = {}
+    """Objective -> weight in the score; objectives not named weigh 1."""
+    adapter: Adapter = Adapter()
+    value_adapter: Adapter = Adapter()
+    optimizer: Optimizer = Optimizer()
+    value_learning_rate: Rate | None = None
+    """None: the policy's."""
+    kl: KL = KL()
+    steps: Positive = 50
+    prompts_per_step: Positive = 32
+    responses_per_prompt: Positive = 1
+    epochs: Positive = 2
+    minibatches: Positive = 1
+    tokens_per_microbatch: Positive = 4096
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    top_p: Rate = 1.0
+    max_new_tokens: Positive = 64
+    gamma: Share = 1.0
+    lam: Share = 0.95
+    clip: Annotated[float, Field(gt=0)] = 0.2
+    value_clip: Annotated[float, Field(gt=0)] = 0.2
+    whiten_advantages: bool = True
+    missing_eos_penalty: Annotated[float, Field(ge=0)] = 1.0
+    stop_epochs_at_kl: Annotated[float, Field(gt=0)] | None = 0.1
+    """Approximate KL to the sampling policy at which the epochs of a step end early."""
+    old_logprobs: Literal["sampler", "recomputed"] = "recomputed"
+    checkpoint_every: Positive = 25
+    samples_every: Positive = 10
+    """Every so many steps three decoded samples are shown with score and KL."""
+    dump_rollouts: bool = False
+
+
+class Evaluation(Section):
+    split: Literal["evaluation", "tuning"] = "evaluation"
+    """A world's prompts to ask: numbers of a recipe are chosen on "tuning", results are told on "evaluation"."""
+    ceiling: Plugin | None = None
+    """A reward that knows the truth: PPO runs against it too, and the report says which share of its gain was had."""
+    prompts: Positive = 200
+    responses_per_prompt: Positive = 1
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    top_p: Rate = 1.0
+    batch_size: Positive = 64
+    resamples: Positive = 2000
+    """Bootstrap resamples (of prompts) behind the intervals."""
+
+
+class Recipe(Section):
+    name: Annotated[str, StringConstraints(pattern=r"^[\w.-]+$")]
+    out: Path = Path("runs")
+    seed: Annotated[int, Field(ge=0)] = 0
+    rounds: Positive = 1
+    world: Plugin | None = None
+    cache: Path | None = None
+    """Acts whose inputs are equal are taken over from here, between runs. None: no cache."""
+    model: Model = Model()
+    data: Data = Data()
+    sft: SFT | None = None
+    """None: the model is taken as it is."""
+    sample: Sample = Sample()
+    feedback: Feedback = Feedback()
+    reward: Reward = Reward()
+    ppo: PPO = PPO()
+    evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _has_material(self) -> Recipe:
+        if self.world is None and self.model.path is None:
+            raise ValueError("model.path is needed where no world gives a base model")
+        if self.world is None and not self.data.preferences and self.ppo.reward is None:
+            raise ValueError("data.preferences is needed where no world has people who judge")
+        if self.world is None and self.data.prompts is None:
+            raise ValueError("data.prompts is needed where no world gives prompts")
+        if not self.data.preferences and self.sample.responses_per_prompt < 2 and self.ppo.reward is None:
+            raise ValueError("sample.responses_per_prompt is 1: a ranking needs at least two responses")
+        return self

@@ -1,0 +1,1 @@
+"""Act II, the judge: a model of what people prefer."""

@@ -1,0 +1,1 @@
+"""Act III: PPO against a reward, on a KL leash."""

@@ -1,0 +1,215 @@
+"""Act III: PPO against a reward, held near its start by a KL leash.
+
+One step: rollout, score, shape, advantages, update, log. See docs/details.md for where each detail comes from.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from plaudit.data.batching import token_budget_batches
+from plaudit.data.chat import Chat
+from plaudit.models.heads import ValueHead, ValueStart
+from plaudit.models.optimization import Stepper
+from plaudit.models.sequences import predicting_states
+from plaudit.models.trunk import Trunk
+from plaudit.progress import Journal
+from plaudit.recipe import PPO
+from plaudit.rl.advantages import gae
+from plaudit.rl.controllers import KLController
+from plaudit.rl.loss import approximate_kl, policy_loss, value_loss
+from plaudit.rl.records import dump_rollout, load_policy, resume_state, save_policy, save_state, show_samples
+from plaudit.rl.rollout import POLICY, VALUE, collect
+from plaudit.rl.shaping import combine_objectives, kl_estimate, shape_rewards
+from plaudit.tensors import masked_mean, masked_variance, token_logprobs, whiten
+from plaudit.types import Prompt, RewardFunction, Rollout, TrainingError
+
+
+class Learner:
+    """What is trained: the policy's part, the value's part and head, an optimiser for each, and the leash.
+
+    Two optimisers, so that neither's gradient norm eats the other's clip, and no coefficient has to weigh them.
+    """
+
+    def __init__(self, trunk: Trunk, config: PPO, *, seed: int, value_start: ValueStart | None) -> None:
+        self.trunk, self.config, self.seed = trunk, config, seed
+        policy, value = config.adapter, config.value_adapter
+        trunk.add_part(POLICY, policy.kind, rank=policy.rank, alpha=policy.alpha, seed=seed)
+        trunk.add_part(VALUE, value.kind, rank=value.rank, alpha=value.alpha, seed=seed)
+        self.value_head = ValueHead(trunk.width).to(trunk.device)
+        if value_start is not None:
+            trunk.part(VALUE).load_state_dict(trunk.part(value_start.part).state_dict())
+            self.value_head.weight.data.copy_(value_start.weight_D)
+            self.value_head.bias.data.fill_(value_start.bias)
+        value_parameters = [*trunk.part(VALUE).parameters(), *self.value_head.parameters()]
+        rate = config.optimizer.learning_rate
+        self.policy_stepper = Stepper([(list(trunk.part(POLICY).parameters()), rate)], config.optimizer, config.steps)
+        self.value_stepper = Stepper([(value_parameters, config.value_learning_rate or rate)], config.optimizer, config.steps)
+        self.controller = KLController(config.kl)
+
+
+def ppo(
+    trunk: Trunk,
+    chat: Chat,
+    reward: RewardFunction,
+    prompts: Sequence[Prompt],
+    config: PPO,
+    *,
+    seed: int,
+    journal: Journal,
+    folder: Path,
+    value_start: ValueStart | None = None,
+    start_from: Path | None = None,
+) -> dict[str, float]:
+    """Train the policy, and write to `folder`: `model/` (merged), `adapter/` (PEFT), `state.safetensors`.
+
+    The policy starts as the trunk itself, or as that of an earlier round (`start_from`, its folder); the reference is
+    the trunk in any case. Goes on from `state.safetensors` where a run was stopped. Returns the last step's metrics.
+    """
+    learner = Learner(trunk, config, seed=seed, value_start=value_start)
+    if start_from is not None:
+        load_policy(learner, start_from)
+    start = resume_state(learner, folder)
+    journal.rewind(start)
+    decoder = trunk.decoding_copy(POLICY)
+    metrics: dict[str, float] = {}
+
+    for step in journal.track(range(start, config.steps), "PPO", config.steps - start):
+        began = time.perf_counter()
+        trunk.merge_into(decoder, POLICY)
+        chosen = draw_prompts(prompts, config.prompts_per_step, seed=seed, step=step)
+        rollout = collect(trunk, learner.value_head, decoder, chat, reward, chosen, config, seed=seed, step=step)
+
+        score_B = combine_objectives(rollout.scores_BO, reward.objectives, config.objective_weights)
+        score_B = (score_B - config.missing_eos_penalty * ~rollout.finished_B).to(trunk.device)
+        kl_BT = kl_estimate(rollout.logprobs_BT, rollout.ref_logprobs_BT, config.kl.estimator)
+        coefficient = learner.controller.coefficient
+        rewards_BT = shape_rewards(score_B, kl_BT, rollout.response_mask_BT, coefficient=coefficient)
+
+        advantages_BT, returns_BT = gae(
+            rewards_BT, rollout.values_BT, rollout.response_mask_BT, gamma=config.gamma, lam=config.lam
+        )
+        if config.whiten_advantages:
+            advantages_BT = whiten(advantages_BT, rollout.response_mask_BT)
+
+        metrics = update(learner, rollout, advantages_BT, returns_BT, step=step)
+
+        kl_B = (rollout.logprobs_BT - rollout.ref_logprobs_BT).sum(dim=1)
+        learner.controller.update(float(kl_B.mean()), len(kl_B))
+        metrics |= describe(rollout, rewards_BT, score_B, kl_B, returns_BT, objectives=reward.objectives)
+        metrics |= {"kl_coefficient": coefficient, "seconds": time.perf_counter() - began}
+        journal.log(step + 1, metrics)
+        if step % config.samples_every == 0 or step + 1 == config.steps:
+            show_samples(rollout, score_B, kl_B, step=step, journal=journal, folder=folder)
+        if config.dump_rollouts:
+            dump_rollout(rollout, rewards_BT, advantages_BT, step=step, folder=folder)
+        if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
+            save_state(learner, folder, step=step + 1)
+
+    save_policy(learner, chat, folder)
+    return metrics
+
+
+def draw_prompts(prompts: Sequence[Prompt], count: int, *, seed: int, step: int) -> list[Prompt]:
+    """The prompts of a step: pass after pass over all of them, each pass in an order of its own."""
+    drawn: list[Prompt] = []
+    for position in range(step * count, (step + 1) * count):
+        turn, place = divmod(position, len(prompts))
+        drawn.append(prompts[np.random.default_rng([seed, turn]).permutation(len(prompts))[place]])
+    return drawn
+
+
+def update(learner: Learner, rollout: Rollout, advantages_BT: Tensor, returns_BT: Tensor, *, step: int) -> dict[str, float]:
+    """Some epochs over one rollout, in minibatches; they end early when the policy has moved too far from it.
+
+    Returns the means over the minibatches. `first_ratio_error` is the largest |ratio - 1| before anything moved:
+    far from 0 it means that sampling and training do not see the same model.
+    """
+    config, num_rows = learner.config, len(rollout.texts)
+    seen: list[dict[str, float]] = []
+    stopped = False
+    for epoch in range(config.epochs):
+        order = np.random.default_rng([learner.seed, step, epoch]).permutation(num_rows)
+        for rows in np.array_split(order, min(config.minibatches, num_rows)):
+            stats = minibatch_gradients(learner, rollout, advantages_BT, returns_BT, rows.tolist())
+            where = f"Act III, step {step}, epoch {epoch}"
+            for name in ("policy_loss", "value_loss"):
+                if not math.isfinite(stats[name]):
+                    raise TrainingError(f"{where}: the {name} is {stats[name]}; the last checkpoint is kept. Lower ppo.optimizer.learning_rate")
+            stopped = bool(seen) and config.stop_epochs_at_kl is not None and stats["approx_kl"] > config.stop_epochs_at_kl
+            if stopped:
+                break
+            stats["grad_norm"] = learner.policy_stepper.step(f"{where}, policy")
+            stats["value_grad_norm"] = learner.value_stepper.step(f"{where}, value")
+            seen.append(stats)
+        if stopped:
+            break
+    rate = learner.policy_stepper.learning_rate
+    for stepper in (learner.policy_stepper, learner.value_stepper):
+        stepper.drop()
+        stepper.advance()
+    means = {name: float(np.mean([stats[name] for stats in seen])) for name in seen[0]}
+    return means | {"first_ratio_error": seen[0]["ratio_error"], "minibatches_done": float(len(seen)), "learning_rate": rate}
+
+
+def minibatch_gradients(learner: Learner, rollout: Rollout, advantages_BT: Tensor, returns_BT: Tensor, rows: Sequence[int]) -> dict[str, float]:
+    """Add up the gradients of one minibatch, micro-batch by micro-batch. Every mean is over the real tokens of the
+    whole minibatch, so that the size of the micro-batches changes nothing."""
+    config, trunk = learner.config, learner.trunk
+    num_tokens = int(rollout.response_mask_BT[rows].sum())
+    sums = dict.fromkeys(("policy_loss", "value_loss", "approx_kl", "clip_fraction", "entropy", "ratio_error"), 0.0)
+    for micro in token_budget_batches([len(rollout.inputs[r]) for r in rows], config.tokens_per_microbatch):
+        chosen = [rows[m] for m in micro]
+        mask_BT = rollout.response_mask_BT[chosen]
+
+        def real(grid_BT: Tensor, chosen: list[int] = chosen, mask_BT: Tensor = mask_BT) -> Tensor:
+            return grid_BT[chosen][mask_BT]
+
+        inputs = [rollout.inputs[r] for r in chosen]
+        num_prompts = [len(rollout.prompt_tokens[r]) for r in chosen]
+        old_logprobs_N = real(rollout.logprobs_BT)
+        states_ND = predicting_states(trunk, inputs, num_prompts, part=POLICY)
+        logprobs_N, entropy_N = token_logprobs(
+            states_ND, real(rollout.response_tokens_BT), trunk.unembed(POLICY), temperature=config.temperature, top_p=config.top_p
+        )
+        policy_losses_N = policy_loss(logprobs_N, old_logprobs_N, real(advantages_BT), clip=config.clip)
+        (policy_losses_N.sum() / num_tokens).backward()
+
+        values_N = learner.value_head(predicting_states(trunk, inputs, num_prompts, part=VALUE))
+        value_losses_N = value_loss(values_N, real(rollout.values_BT), real(returns_BT), clip=config.value_clip)
+        (value_losses_N.sum() / num_tokens).backward()
+
+        with torch.no_grad():
+            ratio_N = (logprobs_N - old_logprobs_N).exp()
+            sums["policy_loss"] += policy_losses_N.sum().item() / num_tokens
+            sums["value_loss"] += value_losses_N.sum().item() / num_tokens
+            sums["approx_kl"] += approximate_kl(logprobs_N, old_logprobs_N).sum().item() / num_tokens
+            sums["clip_fraction"] += ((ratio_N - 1).abs() > config.clip).sum().item() / num_tokens
+            sums["entropy"] += entropy_N.sum().item() / num_tokens
+            sums["ratio_error"] = max(sums["ratio_error"], float((ratio_N - 1).abs().max()))
+    return sums
+
+
+def describe(
+    rollout: Rollout, rewards_BT: Tensor, score_B: Tensor, kl_B: Tensor, returns_BT: Tensor, *, objectives: Sequence[str]
+) -> dict[str, float]:
+    """What the step saw, over real tokens alone."""
+    mask_BT = rollout.response_mask_BT
+    unexplained = masked_variance(returns_BT - rollout.values_BT, mask_BT)
+    spread = masked_variance(returns_BT, mask_BT)
+    return {
+        "reward": float(rewards_BT.sum(dim=1).mean()),
+        "score": float(score_B.mean()),
+        "kl": float(kl_B.mean()),
+        "response_length": float(mask_BT.sum(dim=1).float().mean()),
+        "finished_share": float(rollout.finished_B.float().mean()),
+        "value": float(masked_mean(rollout.values_BT, mask_BT)),
+        "explained_variance": float(1 - unexplained / spread.clamp(min=1e-8)),
+    } | {f"score/{name}": float(rollout.scores_BO[:, o].mean()) for o, name in enumerate(objectives)}

@@ -1,0 +1,50 @@
+"""From scores to a reward per token: the KL leash, the score at the end, the price of not ending.
+
+Shapes: B responses, T response tokens, O objectives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from plaudit.types import InputError
+
+
+def kl_estimate(logprobs: Tensor, ref_logprobs: Tensor, estimator: Literal["k1", "k2", "k3"]) -> Tensor:
+    """Per-token estimate of KL(policy || reference) from tokens the policy sampled (Schulman 2020).
+
+    k1 = log(pi/ref), unbiased; k2 = k1^2/2, biased, low variance; k3 = exp(-k1) - 1 + k1, unbiased, never negative.
+    """
+    k1 = logprobs - ref_logprobs
+    match estimator:
+        case "k1":
+            return k1
+        case "k2":
+            return k1.square() / 2
+        case "k3":
+            return torch.expm1(-k1) + k1
+
+
+def combine_objectives(scores_BO: Tensor, objectives: Sequence[str], weights: Mapping[str, float]) -> Tensor:
+    """One score per response [B]: the weighted sum; an objective that is not named weighs 1."""
+    unknown = sorted(set(weights) - set(objectives))
+    if unknown:
+        raise InputError(f"ppo.objective_weights names {', '.join(unknown)}, but the reward's objectives are {', '.join(objectives)}")
+    weights_O = torch.tensor([weights.get(o, 1.0) for o in objectives])
+    return scores_BO @ weights_O.to(scores_BO)
+
+
+def shape_rewards(score_B: Tensor, kl_BT: Tensor, mask_BT: Tensor, *, coefficient: float) -> Tensor:
+    """Reward per token [B, T]: -coefficient * KL everywhere, and the score at the last real token.
+
+    Convention (detail: many codes pay one place after the EOS): the last real token, EOS or the token at the
+    limit, receives the whole score itself. Rewards outside the mask are 0.
+    """
+    rewards_BT = torch.where(mask_BT, -coefficient * kl_BT, torch.zeros_like(kl_BT))
+    last_B = mask_BT.sum(dim=1) - 1
+    rewards_BT[torch.arange(len(score_B), device=score_B.device), last_B] += score_B
+    return rewards_BT

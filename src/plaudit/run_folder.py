@@ -1,0 +1,112 @@
+"""The run folder is the memory: what is done is skipped, and every act says what it was made from.
+
+    runs/<name>/recipe.yaml  judgements.jsonl  summary.json  report.html
+    runs/<name>/round_0/<act>/manifest.json  metrics.jsonl  ...
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+from plaudit.data.formats import content_hash
+from plaudit.progress import Journal
+from plaudit.types import InputError
+
+Result = dict[str, Any]
+MANIFEST = "manifest.json"
+
+
+def write_json(path: Path, value: object) -> None:
+    """Beside, then renamed: a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".partial")
+    beside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(beside, path)
+
+
+def read_manifest(folder: Path) -> Result | None:
+    try:
+        return cast(Result, json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise InputError(f"{folder / MANIFEST} is no JSON ({error}); delete the folder {folder} to do this act again") from error
+
+
+class RunFolder:
+    """One run on disk. `act` does a piece of work once; equal inputs are taken over from the cache of other runs."""
+
+    def __init__(self, path: Path, *, cache: Path | None, quiet: bool) -> None:
+        self.path, self.cache, self.quiet = path, cache, quiet
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def done(self, name: str) -> Result | None:
+        """The result of an act that is finished, or None."""
+        manifest = read_manifest(self.path / name)
+        return manifest["result"] if manifest and manifest["status"] == "done" else None
+
+    def act(self, name: str, inputs: Mapping[str, object], do: Callable[[Path, Journal], Mapping[str, object]]) -> Result:
+        """Run `do(folder, journal)` unless it was done with equal inputs; returns its result.
+
+        An act that was stopped goes on in its folder. One whose inputs have changed is put aside, not overwritten.
+        """
+        folder, key = self.path / name, content_hash([name.split("/")[-1], inputs])
+        manifest = read_manifest(folder)
+        if manifest and manifest["key"] == key and manifest["status"] == "done":
+            return manifest["result"]
+        if manifest and manifest["key"] != key:
+            aside = next(p for i in range(1, 10_000) if not (p := folder.with_name(f"{folder.name}.old{i}")).exists())
+            folder.rename(aside)
+            self._say(f"{name}: its inputs have changed; the earlier result is kept in {aside.name}")
+        taken = self._take_from_cache(folder, key)
+        if taken is not None:
+            self._say(f"{name}: taken from the cache")
+            return taken
+        began = time.monotonic()
+        manifest = {"act": name, "key": key, "status": "running", "inputs": inputs, "versions": versions()}
+        write_json(folder / MANIFEST, manifest)
+        with Journal(folder, quiet=self.quiet) as journal:
+            result = json.loads(json.dumps(do(folder, journal)))
+        manifest |= {"status": "done", "seconds": time.monotonic() - began, "result": result, "finished": _now()}
+        write_json(folder / MANIFEST, manifest)
+        self._give_to_cache(folder, key)
+        return result
+
+    def _take_from_cache(self, folder: Path, key: str) -> Result | None:
+        if self.cache is None or not (self.cache / key / MANIFEST).is_file() or folder.exists():
+            return None
+        shutil.copytree(self.cache / key, folder)
+        manifest = read_manifest(folder)
+        return manifest["result"] if manifest else None
+
+    def _give_to_cache(self, folder: Path, key: str) -> None:
+        if self.cache is None or (self.cache / key).exists():
+            return
+        self.cache.mkdir(parents=True, exist_ok=True)
+        beside = self.cache / f"{key}.{os.getpid()}.partial"
+        shutil.copytree(folder, beside)
+        try:
+            beside.rename(self.cache / key)
+        except OSError:  # another run was first
+            shutil.rmtree(beside)
+
+    def _say(self, text: str) -> None:
+        if not self.quiet:
+            print(text)
+
+
+def versions() -> dict[str, str]:
+    return {name: version(name) for name in ("torch", "transformers")} | {"python": platform.python_version(), "plaudit": version("plaudit")}
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,1 @@
+"""Act I: supervised fine-tuning on demonstrations."""

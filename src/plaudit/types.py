@@ -1,0 +1,201 @@
+"""The vocabulary: what the rooms exchange. Imports nothing of ours, and no torch at run time.
+
+Shape letters, used in names all over the project:
+    B  sequences in a batch (one per response)      T  response tokens (padded to the longest)
+    S  tokens of prompt and response together       D  width of the model
+    V  vocabulary                                   K  responses to one prompt
+    O  objectives (helpful, harmless, ...)          N  real tokens of a batch, flattened
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Role = Literal["system", "user", "assistant"]
+Flag = Literal["skip", "all_bad", "harmful", "unsure"]
+Split = Literal["sft", "preference", "ppo", "evaluation", "tuning"]
+
+OVERALL = "overall"
+"""The objective of a ranking that speaks about nothing in particular."""
+
+
+class PlauditError(Exception):
+    """Something the user can put right: says what was wrong, where, and what to do.
+
+    The command line prints it as one line and exits with `exit_code`; no traceback without --debug.
+    """
+
+    exit_code = 1
+
+
+class InputError(PlauditError):
+    """A file, row, key or model that cannot be used as it is."""
+
+    exit_code = 2
+
+
+class TrainingError(PlauditError):
+    """Training cannot go on (a NaN, say); the last good checkpoint is kept."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prompt:
+    """A conversation that ends with a user's turn. `id` is stable: equal messages give equal ids."""
+
+    id: str
+    messages: tuple[Message, ...]
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Demonstration:
+    """A prompt and the answer a person wrote for it (Act I)."""
+
+    prompt: Prompt
+    response: str
+    source: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """How a response was drawn from a model. Log-probs use the same temperature and top_p."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 64
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Response:
+    """One answer to a prompt, and where it came from."""
+
+    text: str
+    checkpoint: str = ""
+    sampling: Sampling | None = None
+    finished: bool = True
+    """True: it ended by itself (an EOS or stop string), not at the token limit."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judgement:
+    """One sitting of one annotator over the K responses to one prompt. Append-only; a correction supersedes.
+
+    `ranking` holds tie groups of response indices from best to worst: ((2,), (0, 1), (3,)) says that
+    response 2 is best, 0 and 1 are equal, 3 is worst. Pairs, margins and every export are derived from it.
+    """
+
+    id: str
+    prompt: Prompt
+    responses: tuple[Response, ...]
+    ranking: tuple[tuple[int, ...], ...]
+    objective: str = OVERALL
+    strength: float | None = None
+    """How much better, where it was asked: the margin of the best over the worst, in units of score."""
+    flags: tuple[Flag, ...] = ()
+    ratings: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict[str, tuple[float | None, ...]])
+    """Per aspect, one rating per response (None: not rated)."""
+    rationale: str = ""
+    edited: Mapping[int, str] = field(default_factory=dict[int, str])
+    """Response index -> the text as the annotator bettered it."""
+    display_order: tuple[int, ...] = ()
+    annotator: str = ""
+    guideline_version: str = ""
+    seconds: float | None = None
+    created: str = ""
+    """ISO 8601, UTC."""
+    supersedes: str | None = None
+
+
+class Annotator(Protocol):
+    """Anything that turns a prompt and its responses into a judgement."""
+
+    @property
+    def name(self) -> str: ...
+
+    def judge(self, prompt: Prompt, responses: Sequence[Response], *, seed: int) -> Judgement: ...
+
+
+@runtime_checkable
+class RewardFunction(Protocol):
+    """(prompts, responses) as text -> scores_BO, float32 on the CPU, one column per objective."""
+
+    @property
+    def objectives(self) -> tuple[str, ...]: ...
+
+    def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor: ...
+
+
+Truth = Callable[[Prompt, str], Mapping[str, float]]
+"""(prompt, response) -> every objective a world knows, each in 0..1, with `total` among them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SkillItem:
+    """A plain-text beginning and the continuation that a model with the skill gives, greedily."""
+
+    text: str
+    answer: str
+
+
+class World(Protocol):
+    """A place in which what people prefer is known."""
+
+    @property
+    def base_model(self) -> Path: ...
+
+    def prompts(self, split: Split, count: int, *, seed: int) -> list[Prompt]: ...
+
+    def demonstrations(self, count: int, *, seed: int) -> list[Demonstration]: ...
+
+    def annotators(self, *, seed: int) -> list[Annotator]: ...
+
+    def truth(self) -> Truth: ...
+
+    def skills(self) -> list[SkillItem]: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """A figure with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def as_dict(self) -> dict[str, float]:
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """What one PPO step collected. Everything on the response grid [B, T]; True in the mask means a real
+    response token (its EOS among them). Outside the mask every tensor is 0 and is never read."""
+
+    prompts: tuple[Prompt, ...]
+    texts: tuple[str, ...]
+    finished_B: Tensor
+    prompt_tokens: tuple[Tensor, ...]
+    """Ragged: the prompt of each sequence, [P_b] int64."""
+    response_tokens_BT: Tensor
+    response_mask_BT: Tensor
+    logprobs_BT: Tensor
+    ref_logprobs_BT: Tensor
+    values_BT: Tensor
+    scores_BO: Tensor
+    inputs: tuple[Tensor, ...]
+    """Ragged: what the trunk's top takes, boundary states [S_b, D], or token ids [S_b] at split depth 0."""

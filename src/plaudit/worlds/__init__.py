@@ -1,0 +1,1 @@
+"""Small worlds with known preferences, and simulated people for them."""

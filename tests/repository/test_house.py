@@ -1,0 +1,44 @@
+"""House rules that a program can hold."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+
+from plaudit.cli import app
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+VERBS = ["run", "sft", "sample", "reward", "ppo", "evaluate", "report", "demo", "init"]
+
+
+def test_the_verbs() -> None:
+    named = [command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands]
+    assert sorted(named) == sorted(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_is_in_the_readme(verb: str) -> None:
+    assert f"plaudit {verb}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_nothing_is_called_utils() -> None:
+    names = {"utils", "util", "helpers", "misc", "common"}
+    assert [str(path) for path in SOURCES if path.stem in names or path.parent.name in names] == []
+
+
+def test_files_stay_readable() -> None:
+    """A long file is a hint to look for a second room, not a failure."""
+    for path in SOURCES:
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 400:
+            with warnings.catch_warnings():
+                warnings.simplefilter("default")
+                warnings.warn(f"{path.relative_to(ROOT)} has {lines} lines", stacklevel=1)
+
+
+def test_the_starting_points_are_there() -> None:
+    for name in ("README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "constraints.txt", ".ci/run"):
+        assert (ROOT / name).is_file(), name
+    assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
