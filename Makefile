@@ -31,9 +31,13 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## run all three acts on the built-in world into runs/demo (SEED=0 OUT=runs/demo)
 	$(BIN)/plaudit demo --seed $(SEED) --out $(OUT)
 
+.PHONY: real-arguments
+real-arguments:
+	@test -n "$(MODEL)" && test -n "$(DATA)" \
+		|| { echo "usage: make real MODEL=<model folder> DATA=<data folder>" >&2; exit 2; }
+
 .PHONY: real
-real: $(STAMP) ## run on a real model and real people's pairs: MODEL=folder DATA=folder
-	@test -n "$(MODEL)" && test -n "$(DATA)" || { echo "usage: make real MODEL=<model folder> DATA=<data folder>" >&2; exit 2; }
+real: real-arguments $(STAMP) ## run on a real model and real people's pairs: MODEL=folder DATA=folder
 	$(BIN)/plaudit run recipes/smollm2-hh-cpu.yaml model.path='$(MODEL)' \
 		data.preferences.0.path='$(DATA)/hh/helpful.train.jsonl.gz' \
 		data.preferences.1.path='$(DATA)/hh/harmless.train.jsonl.gz' \
@@ -43,8 +47,8 @@ real: $(STAMP) ## run on a real model and real people's pairs: MODEL=folder DATA
 check: $(STAMP) ## format, lint, types and import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pyright
-	$(BIN)/pyright -p tests
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/pyright --pythonpath $(BIN)/python -p tests
 	$(BIN)/lint-imports
 
 .PHONY: test

@@ -36,7 +36,9 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="Fields to set, as in ppo.kl.coefficient=0.05."),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars, as when not on a terminal.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Say nothing but the result; progress bars are for terminals alone.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Round = Annotated[int, typer.Option("--round", min=0, help="Which round, counted from 0.")]
 
@@ -149,7 +151,7 @@ def _act_verb(act: Act) -> Callable[..., None]:
             checked = load_recipe(recipe, overrides or ())
             from plaudit.rounds import run_act
 
-            typer.echo(f"{act}: {run_act(checked, act, round_index=round_index, quiet=_no_bars(quiet))}")
+            typer.echo(f"{act}: {run_act(checked, act, round_index=round_index, quiet=quiet)}")
 
     return verb
 
@@ -162,14 +164,10 @@ def _run_whole(recipe: Recipe, quiet: bool, *, table: bool) -> None:
     # Only now: a mistake in the recipe is told without waiting for torch.
     from plaudit.rounds import run
 
-    result = run(recipe, quiet=_no_bars(quiet))
+    result = run(recipe, quiet=quiet)
     if table:
         _print_result(result.summary)
     typer.echo(f"report: {result.report}")
-
-
-def _no_bars(quiet: bool) -> bool:
-    return quiet or not sys.stderr.isatty()
 
 
 @contextlib.contextmanager

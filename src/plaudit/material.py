@@ -13,7 +13,7 @@ from typing import TypeVar, cast
 import numpy as np
 
 from plaudit.data.chat import Chat, Encoded, fit_tokens
-from plaudit.data.formats import read_demonstrations, read_judgements, read_prompts
+from plaudit.data.formats import Loaded, read_demonstrations, read_judgements, read_prompts
 from plaudit.data.split import split_by_prompt
 from plaudit.plugins import resolve_plugin
 from plaudit.recipe import Recipe
@@ -27,11 +27,12 @@ MOST_PPO_PROMPTS = 4096
 
 
 class Material:
-    """The recipe's inputs. `left_out` fills as they are read: what -> reason -> count."""
+    """The recipe's inputs. `noted` fills as they are read: left out or repaired -> what -> reason -> count."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.left_out: dict[str, dict[str, int]] = {}
+        self.noted: dict[str, dict[str, dict[str, int]]] = {"left_out": {}, "repaired": {}}
+        self._judgements: list[Judgement] | None = None
 
     @cached_property
     def world(self) -> World | None:
@@ -50,24 +51,31 @@ class Material:
         config = self.recipe.sft
         if self.recipe.data.demonstrations is not None:
             loaded = read_demonstrations(self.recipe.data.demonstrations)
-            items, left_out = list(loaded.items), dict(loaded.left_out)
+            items, left_out = self._taken("demonstrations", loaded), dict(loaded.left_out)
         elif self.world is not None and config is not None:
             items, left_out = self.world.demonstrations(config.examples, seed=self.recipe.seed), {}
         else:
-            raise InputError("Act I needs demonstrations: name a file in data.demonstrations, or set sft: null to leave it out")
+            raise InputError(
+                "Act I needs demonstrations: name a file in data.demonstrations, or set sft: null to leave it out"
+            )
         return self._fitting("demonstrations", items, left_out, lambda d: [chat.encode(d.prompt, d.response)])
 
     # -- Act II -------------------------------------------------------------------------------------------------
 
     def judgements(self, chat: Chat) -> list[Judgement]:
-        """The rankings of files (data.preferences)."""
+        """The rankings of files (data.preferences), read once."""
+        if self._judgements is not None:
+            return self._judgements
         judgements: list[Judgement] = []
         for file in self.recipe.data.preferences:
             loaded = read_judgements(file.path, format=file.format, objective=file.objective)
-            items = list(loaded.items)
-            fitting = self._fitting(file.path, items, dict(loaded.left_out), lambda j: [chat.encode(j.prompt, r.text) for r in j.responses])
+            items = self._taken(file.path, loaded)
+            fitting = self._fitting(
+                file.path, items, dict(loaded.left_out), lambda j: [chat.encode(j.prompt, r.text) for r in j.responses]
+            )
             order = np.random.default_rng(self.recipe.seed).permutation(len(fitting))[: file.limit]
             judgements += [fitting[i] for i in sorted(order)]
+        self._judgements = judgements
         return judgements
 
     def annotators(self) -> list[Annotator]:
@@ -75,7 +83,9 @@ class Material:
         if name is not None:
             return cast("list[Annotator]", resolve_plugin(name)(seed=self.recipe.seed))
         if self.world is None:
-            raise InputError("nobody judges: name feedback.annotators (package.module:function), a world, or data.preferences")
+            raise InputError(
+                "nobody judges: name feedback.annotators (package.module:function), a world, or data.preferences"
+            )
         return self.world.annotators(seed=self.recipe.seed)
 
     # -- prompts ------------------------------------------------------------------------------------------------
@@ -106,9 +116,9 @@ class Material:
         """(prompts to learn on, prompts to evaluate on): no opening is in both, nor in the rankings of files."""
         data = self.recipe.data
         assert data.prompts is not None
-        read = list(read_prompts(data.prompts).items)
+        read = self._taken("prompts", read_prompts(data.prompts))
         if data.evaluation_prompts is not None:
-            return read, list(read_prompts(data.evaluation_prompts).items)
+            return read, self._taken("evaluation prompts", read_prompts(data.evaluation_prompts))
         return split_by_prompt(read, EVALUATION_SHARE, self.recipe.seed, lambda p: p)
 
     def unseen(self, prompts: Sequence[Prompt], judgements: Sequence[Judgement]) -> list[Prompt]:
@@ -116,27 +126,40 @@ class Material:
         seen = {_opening(j.prompt) for j in judgements}
         kept = [p for p in prompts if _opening(p) not in seen]
         if len(kept) < len(prompts):
-            self.left_out.setdefault("prompts", {})["a judge was trained on rankings of it"] = len(prompts) - len(kept)
+            self.noted["left_out"].setdefault("prompts", {})["a judge was trained on rankings of it"] = len(
+                prompts
+            ) - len(kept)
         if not kept:
-            raise InputError("every prompt of data.prompts is among the rankings of data.preferences: give other prompts")
+            raise InputError(
+                "every prompt of data.prompts is among the rankings of data.preferences: give other prompts"
+            )
         return kept
+
+    def _taken(self, what: str, loaded: Loaded[Item]) -> list[Item]:
+        if loaded.repaired:
+            self.noted["repaired"][what] = dict(loaded.repaired)
+        return list(loaded.items)
 
     def _fitting(
         self, what: str, items: Sequence[Item], left_out: dict[str, int], encode: Callable[[Item], list[Encoded]]
     ) -> list[Item]:
         """What fits the recipe's token limits; too many left out, or all, is an error."""
         data = self.recipe.data
-        kept, too_long = fit_tokens([encode(i) for i in items], max_prompt_tokens=data.max_prompt_tokens, max_tokens=data.max_tokens)
+        kept, too_long = fit_tokens(
+            [encode(i) for i in items], max_prompt_tokens=data.max_prompt_tokens, max_tokens=data.max_tokens
+        )
         counts = dict(Counter(left_out) + Counter(too_long))
         lost = sum(counts.values())
         reasons = "; ".join(f"{count} × {reason}" for reason, count in counts.items())
         if lost:
-            self.left_out[what] = counts
+            self.noted["left_out"][what] = counts
         if not kept:
             raise InputError(f"{what}: nothing is left to work with ({reasons or 'it is empty'})")
         share = lost / (lost + len(kept))
         if share > data.max_left_out:
-            raise InputError(f"{what}: {share:.0%} of the rows were left out ({reasons}); data.max_left_out allows {data.max_left_out:.0%}")
+            raise InputError(
+                f"{what}: {share:.0%} of the rows were left out ({reasons}); data.max_left_out allows {data.max_left_out:.0%}"
+            )
         return [items[i] for i in kept]
 
 

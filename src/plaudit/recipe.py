@@ -161,6 +161,10 @@ class PPO(Section):
     """Every so many steps three decoded samples are shown with score and KL."""
     dump_rollouts: bool = False
 
+    @property
+    def episodes(self) -> int:
+        return self.steps * self.prompts_per_step * self.responses_per_prompt
+
 
 class Evaluation(Section):
     split: Literal["evaluation", "tuning"] = "evaluation"

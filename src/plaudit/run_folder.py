@@ -1,7 +1,7 @@
 """The run folder is the memory: what is done is skipped, and every act says what it was made from.
 
-    runs/<name>/recipe.yaml  judgements.jsonl  summary.json  report.html
-    runs/<name>/round_0/<act>/manifest.json  metrics.jsonl  ...
+runs/<name>/recipe.yaml  judgements.jsonl  summary.json  report.html
+runs/<name>/round_0/<act>/manifest.json  metrics.jsonl  ...
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
+
+from rich.console import Console
 
 from plaudit.data.formats import content_hash
 from plaudit.progress import Journal
@@ -30,7 +32,16 @@ def write_json(path: Path, value: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".partial")
     beside.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    beside.replace(path)
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def read_rows(path: Path) -> list[Result]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def read_manifest(folder: Path) -> Result | None:
@@ -39,7 +50,9 @@ def read_manifest(folder: Path) -> Result | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise InputError(f"{folder / MANIFEST} is no JSON ({error}); delete the folder {folder} to do this act again") from error
+        raise InputError(
+            f"{folder / MANIFEST} is no JSON ({error}); delete the folder {folder} to do this act again"
+        ) from error
 
 
 class RunFolder:
@@ -47,6 +60,7 @@ class RunFolder:
 
     def __init__(self, path: Path, *, cache: Path | None, quiet: bool) -> None:
         self.path, self.cache, self.quiet = path, cache, quiet
+        self._console = Console(highlight=False, soft_wrap=True)
         self.path.mkdir(parents=True, exist_ok=True)
 
     def done(self, name: str) -> Result | None:
@@ -54,7 +68,9 @@ class RunFolder:
         manifest = read_manifest(self.path / name)
         return manifest["result"] if manifest and manifest["status"] == "done" else None
 
-    def act(self, name: str, inputs: Mapping[str, object], do: Callable[[Path, Journal], Mapping[str, object]]) -> Result:
+    def act(
+        self, name: str, inputs: Mapping[str, object], do: Callable[[Path, Journal], Mapping[str, object]]
+    ) -> Result:
         """Run `do(folder, journal)` unless it was done with equal inputs; returns its result.
 
         An act that was stopped goes on in its folder. One whose inputs have changed is put aside, not overwritten.
@@ -66,10 +82,10 @@ class RunFolder:
         if manifest and manifest["key"] != key:
             aside = next(p for i in range(1, 10_000) if not (p := folder.with_name(f"{folder.name}.old{i}")).exists())
             folder.rename(aside)
-            self._say(f"{name}: its inputs have changed; the earlier result is kept in {aside.name}")
+            self.say(f"{name}: its inputs have changed; the earlier result is kept in {aside.name}")
         taken = self._take_from_cache(folder, key)
         if taken is not None:
-            self._say(f"{name}: taken from the cache")
+            self.say(f"{name}: taken from the cache")
             return taken
         began = time.monotonic()
         manifest = {"act": name, "key": key, "status": "running", "inputs": inputs, "versions": versions()}
@@ -99,13 +115,18 @@ class RunFolder:
         except OSError:  # another run was first
             shutil.rmtree(beside)
 
-    def _say(self, text: str) -> None:
+    def say(self, *lines: str) -> None:
+        """A few words to whoever watches; nothing when quiet."""
         if not self.quiet:
-            print(text)
+            for line in lines:
+                self._console.print(line, markup=False)
 
 
 def versions() -> dict[str, str]:
-    return {name: version(name) for name in ("torch", "transformers")} | {"python": platform.python_version(), "plaudit": version("plaudit")}
+    return {name: version(name) for name in ("torch", "transformers")} | {
+        "python": platform.python_version(),
+        "plaudit": version("plaudit"),
+    }
 
 
 def _now() -> str:

@@ -65,7 +65,13 @@ def logprobs_and_entropy(logits_NV: Tensor, tokens_N: Tensor) -> tuple[Tensor, T
 
 
 def token_logprobs(
-    states_ND: Tensor, tokens_N: Tensor, unembed: Unembed, *, temperature: float = 1.0, top_p: float = 1.0, chunk: int = 1024
+    states_ND: Tensor,
+    tokens_N: Tensor,
+    unembed: Unembed,
+    *,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    chunk: int = 1024,
 ) -> tuple[Tensor, Tensor]:
     """Log-probs and entropies of `tokens_N` predicted from `states_ND`: ([N], [N]), float32.
 

@@ -92,7 +92,7 @@ def test_run_passes_the_recipe_and_prints_the_table(rounds: Rounds, recipe: Path
     result = call("run", recipe, "ppo.steps=3", "seed=5")
     assert result.exit_code == 0, result.stderr
     ((verb, passed, quiet),) = rounds.calls
-    assert (verb, passed.ppo.steps, passed.seed, quiet) == ("run", 3, 5, True)  # no terminal: no progress bars
+    assert (verb, passed.ppo.steps, passed.seed, quiet) == ("run", 3, 5, False)
     lines = result.stdout.splitlines()
     assert next(line for line in lines if line.strip().startswith("rlhf")).split() == ["rlhf", "0.86", "0.90"]
     assert next(line for line in lines if line.strip().startswith("base")).split() == ["base", "0.25"]
@@ -103,6 +103,7 @@ def test_run_passes_the_recipe_and_prints_the_table(rounds: Rounds, recipe: Path
 
 def test_quiet_prints_the_report_alone(rounds: Rounds, recipe: Path) -> None:
     assert call("run", recipe, "--quiet").stdout.strip() == f"report: {Path('runs/a/report.html')}"
+    assert rounds.calls[0][2] is True
 
 
 @pytest.mark.parametrize("act", ["sft", "sample", "reward", "ppo", "evaluate"])

@@ -62,10 +62,14 @@ def measures(evaluation: Mapping[str, object]) -> list[Measure]:
     return found
 
 
-def verdict(rows: Sequence[Measure], ppo: Mapping[str, object]) -> Finding:
-    """One sentence on the weightiest measure there is: the truth, else the second judge, else the judge."""
+def weightiest(rows: Sequence[Measure]) -> Measure | None:
+    """The measure that decides: the truth, else the judge that PPO never saw, else the judge."""
     names = ("hidden total", "second judge’s score", "judge’s score")
-    row = next((row for name in names for row in rows if row.name == name and row.gain is not None), None)
+    return next((row for name in names for row in rows if row.name == name and row.gain is not None), None)
+
+
+def verdict(row: Measure | None, ppo: Mapping[str, object]) -> Finding:
+    """One sentence on the weightiest measure."""
     if row is None or row.gain is None:
         return Finding(tone="unclear", title="Not evaluated yet", text="What the run has so far is below.")
     kl = number(ppo, "kl")

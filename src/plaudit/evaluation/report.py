@@ -19,6 +19,7 @@ from plaudit.evaluation.findings import (
     measures,
     shortfalls,
     verdict,
+    weightiest,
 )
 from plaudit.evaluation.plots import PANELS, Plot, draw
 from plaudit.evaluation.run_files import ACTS, Json, Round, Run, read_run
@@ -144,7 +145,7 @@ def _view(item: Round) -> RoundView:
             for name in ACTS
             if name in _ALWAYS or item.acts[name].manifest is not None
         ],
-        verdict=verdict(rows, ppo),
+        verdict=verdict(weightiest(rows), ppo),
         tiles=_tiles(rows, item.summary),
         checkpoints=[name for name in CHECKPOINTS if any(name in row.values for row in rows)],
         rows=[(row, _strip(row)) for row in rows],
@@ -163,10 +164,10 @@ def _view(item: Round) -> RoundView:
 
 def _tiles(rows: Sequence[Measure], summary: Json) -> list[Tile]:
     tiles: list[Tile] = []
-    main = next((row for row in rows if row.gain is not None and {"sft", "rlhf"} <= row.values.keys()), None)
-    if main is not None and main.gain is not None:
+    main = weightiest(rows)
+    if main is not None and main.gain is not None and {"sft", "rlhf"} <= main.values.keys():
         value = f"{plain(main.values['sft'].value)} → {plain(main.values['rlhf'].value)}"
-        tiles.append(Tile(label=f"{main.name}, SFT → RLHF", value=value, note=f"{signed(main.gain.value)} gained"))
+        tiles.append(Tile(label=f"{main.name}, SFT → RLHF", value=value, note=f"gain {signed(main.gain.value)}"))
     share = figure(summary, "evaluation", "share_of_ceiling")
     if share is not None:
         note = interval(share, as_percent=True) or "the oracle is PPO on the truth itself"

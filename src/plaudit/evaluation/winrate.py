@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from plaudit.evaluation.intervals import mean_interval, proportion_interval
-from plaudit.types import Estimate, InputError, Prompt
+from plaudit.types import Annotator, Estimate, InputError, Prompt, Response
 
 Prefer = Callable[[Prompt, str, str], float]
 """(prompt, text 1, text 2) -> probability in 0..1 that text 1 is the better; not told who wrote which."""
@@ -78,3 +78,24 @@ def _probability(value: float, prompt: Prompt) -> float:
     if not 0.0 <= value <= 1.0:
         raise InputError(f"prefer gave {value} for prompt {prompt.id}: a probability in 0..1 is expected")
     return value
+
+
+def by_panel(panel: Sequence[Annotator]) -> Prefer:
+    """Share of the annotators who put the first text above the second; a tie counts half."""
+
+    def prefer(prompt: Prompt, one: str, two: str) -> float:
+        responses = [Response(text=one), Response(text=two)]
+        rankings = [annotator.judge(prompt, responses, seed=0).ranking for annotator in panel]
+        return sum(0.5 if len(ranking) == 1 else float(0 in ranking[0]) for ranking in rankings) / len(rankings)
+
+    return prefer
+
+
+def by_scores(score: Callable[[Sequence[Prompt], Sequence[str]], Sequence[float]]) -> Prefer:
+    """The text with the higher score; equal scores count half."""
+
+    def prefer(prompt: Prompt, one: str, two: str) -> float:
+        first, second = score([prompt, prompt], [one, two])
+        return 0.5 if first == second else float(first > second)
+
+    return prefer

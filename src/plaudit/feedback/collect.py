@@ -11,7 +11,12 @@ from plaudit.types import Annotator, InputError, Judgement, Prompt, Response
 
 
 def collect_judgements(
-    tasks: Sequence[tuple[Prompt, Sequence[Response]]], annotators: Sequence[Annotator], *, per_prompt: int, seed: int, path: Path
+    tasks: Sequence[tuple[Prompt, Sequence[Response]]],
+    annotators: Sequence[Annotator],
+    *,
+    per_prompt: int,
+    seed: int,
+    path: Path,
 ) -> list[Judgement]:
     """Have each task judged by `per_prompt` different annotators, appending to `path` (judgements.jsonl).
 

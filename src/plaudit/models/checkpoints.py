@@ -6,7 +6,6 @@ Written beside, then renamed, so that a crash or a full disk leaves the last goo
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".partial")
     save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, beside, metadata=dict(metadata))
-    os.replace(beside, path)
+    beside.replace(path)
 
 
 def load_tensors(path: Path, *, trunk_hash: str | None = None) -> dict[str, Tensor]:
@@ -39,7 +38,7 @@ def load_tensors(path: Path, *, trunk_hash: str | None = None) -> dict[str, Tens
     return load_file(path)
 
 
-def save_peft(trunk: Trunk, part: str, folder: Path, *, base: str, task: str = "CAUSAL_LM") -> None:
+def save_peft(trunk: Trunk, part: str, folder: Path, *, task: str = "CAUSAL_LM") -> None:
     """The adapter in PEFT's format, for `PeftModel.from_pretrained(model, folder)`."""
     adapter = trunk.part(part)
     if not isinstance(adapter, LoRA):
@@ -53,7 +52,7 @@ def save_peft(trunk: Trunk, part: str, folder: Path, *, base: str, task: str = "
     config: dict[str, Any] = {
         "peft_type": "LORA",
         "task_type": task,
-        "base_model_name_or_path": base,
+        "base_model_name_or_path": trunk.model.name_or_path,
         "r": adapter.rank,
         "lora_alpha": adapter.alpha,
         "lora_dropout": 0.0,

@@ -70,7 +70,11 @@ def _uniforms(key: int, count: int) -> np.ndarray:
 
 
 def _generate_batch(
-    model: PreTrainedModel, prompts: list[Sequence[int]], uniforms_BT: np.ndarray | None, sampling: Sampling, eos_ids: frozenset[int]
+    model: PreTrainedModel,
+    prompts: list[Sequence[int]],
+    uniforms_BT: np.ndarray | None,
+    sampling: Sampling,
+    eos_ids: frozenset[int],
 ) -> list[Generated]:
     logits, cache, mask, positions = _prefill(model, prompts)
     device = model.device
@@ -83,7 +87,9 @@ def _generate_batch(
     for t in range(sampling.max_new_tokens):
         chosen, chosen_logprobs = _choose(logits, None if draws is None else draws[rows, t], sampling)
         ended = torch.isin(chosen, eos)
-        for row, token, logprob, end in zip(rows, chosen.tolist(), chosen_logprobs.tolist(), ended.tolist(), strict=True):
+        for row, token, logprob, end in zip(
+            rows, chosen.tolist(), chosen_logprobs.tolist(), ended.tolist(), strict=True
+        ):
             if not finished[row]:
                 tokens[row].append(token)
                 logprobs[row].append(logprob)
@@ -99,7 +105,11 @@ def _generate_batch(
         positions = positions + 1
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
         out = model(
-            input_ids=chosen.unsqueeze(1), attention_mask=mask, position_ids=positions.unsqueeze(1), past_key_values=cache, use_cache=True
+            input_ids=chosen.unsqueeze(1),
+            attention_mask=mask,
+            position_ids=positions.unsqueeze(1),
+            past_key_values=cache,
+            use_cache=True,
         )
         logits = out.logits[:, -1]
     return [Generated(tokens=a, logprobs=b, finished=c) for a, b, c in zip(tokens, logprobs, finished, strict=True)]
@@ -117,7 +127,14 @@ def _prefill(model: PreTrainedModel, prompts: list[Sequence[int]]) -> tuple[Tens
         mask[i, length - len(prompt) :] = 1
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
     cache = DynamicCache(config=model.config)
-    out = model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    out = model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
     if len(distinct) < len(prompts):
         cache.batch_select_indices(index)
     return out.logits[index, -1], cache, mask[index], positions[index, -1]

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from plaudit.types import InputError
 
+# Its bars would stand on the terminal even where Plaudit is quiet.
+transformers_logging.disable_progress_bar()
+
 
 def choose_device(wish: str) -> torch.device:
-    """"auto": CUDA, then Apple's MPS, then the CPU."""
+    """ "auto": CUDA, then Apple's MPS, then the CPU."""
     if wish == "auto":
         wish = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if wish == "cuda" and not torch.cuda.is_available():
-        raise InputError("model.device is cuda, but this machine has no CUDA device that torch can use; set model.device: auto")
+        raise InputError(
+            "model.device is cuda, but this machine has no CUDA device that torch can use; set model.device: auto"
+        )
     return torch.device(wish)
 
 
@@ -31,13 +39,23 @@ def load_causal_lm(path: str, *, dtype: str = "float32", device: str = "auto") -
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{path!r} cannot be loaded as a causal language model in safetensors: {reason}") from error
-    return model.to(choose_device(device)).eval().requires_grad_(False)
+    model = cast(torch.nn.Module, model).to(choose_device(device)).eval().requires_grad_(False)
+    _check_causal(model, path)
+    return model
 
 
-def save_causal_lm(model: PreTrainedModel, folder: Path, *, eos_ids: tuple[int, ...], pad_id: int) -> None:
+@torch.no_grad()
+def _check_causal(model: PreTrainedModel, path: str) -> None:
+    """What comes later must not change what was said before: encoders load under the same name, with a warning."""
+    one, other = torch.tensor([[1, 2, 3], [1, 2, 4]], device=model.device).split(1)
+    before, after = (model(input_ids=ids, use_cache=False).logits[0, :2] for ids in (one, other))
+    if not torch.allclose(before, after, atol=1e-5, rtol=1e-5):
+        raise InputError(f"{path!r} is no causal language model: {type(model).__name__} reads the tokens that follow")
+
+
+def save_causal_lm(model: PreTrainedModel, folder: Path, *, eos_ids: Sequence[int], pad_id: int) -> None:
     """A plain Hugging Face folder; the caller saves the tokenizer beside it."""
     model.config.pad_token_id = pad_id
-    if model.generation_config is not None:
-        model.generation_config.pad_token_id = pad_id
-        model.generation_config.eos_token_id = list(eos_ids) if len(eos_ids) > 1 else eos_ids[0]
+    model.generation_config.pad_token_id = pad_id
+    model.generation_config.eos_token_id = list(eos_ids)
     model.save_pretrained(folder, safe_serialization=True)

@@ -32,13 +32,18 @@ class Stepper:
     The schedule stands still until `advance`: a PPO step takes several optimiser steps at one rate, and may end early.
     """
 
-    def __init__(self, groups: Sequence[tuple[Sequence[nn.Parameter], float]], config: Optimizer, num_steps: int) -> None:
+    def __init__(
+        self, groups: Sequence[tuple[Sequence[nn.Parameter], float]], config: Optimizer, num_steps: int
+    ) -> None:
         self.config, self.num_steps, self.place = config, num_steps, 0
         self.parameters = [p for parameters, _ in groups for p in parameters]
         self._rates: list[float] = []
         settings: list[dict[str, object]] = []
         for parameters, rate in groups:
-            for decay, chosen in ((config.weight_decay, [p for p in parameters if p.dim() > 1]), (0.0, [p for p in parameters if p.dim() <= 1])):
+            for decay, chosen in (
+                (config.weight_decay, [p for p in parameters if p.dim() > 1]),
+                (0.0, [p for p in parameters if p.dim() <= 1]),
+            ):
                 if chosen:
                     settings.append({"params": chosen, "lr": rate, "weight_decay": decay})
                     self._rates.append(rate)
@@ -52,7 +57,9 @@ class Stepper:
         """Clip, step, clear. Returns the gradient norm before clipping; a NaN is an error that says where."""
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm))
         if not math.isfinite(norm):
-            raise TrainingError(f"{where}: the gradient is not finite ({norm}); nothing was changed by this step. Lower optimizer.learning_rate")
+            raise TrainingError(
+                f"{where}: the gradient is not finite ({norm}); nothing was changed by this step. Lower optimizer.learning_rate"
+            )
         share = learning_rate_at(self.place, self.num_steps, self.config)
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * share

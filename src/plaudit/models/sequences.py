@@ -17,7 +17,9 @@ def run_top(trunk: Trunk, inputs: Sequence[Tensor], *, part: str | None) -> tupl
     return trunk(padded, mask_BS, part=part), mask_BS
 
 
-def predicting_states(trunk: Trunk, inputs: Sequence[Tensor], num_prompts: Sequence[int], *, part: str | None) -> Tensor:
+def predicting_states(
+    trunk: Trunk, inputs: Sequence[Tensor], num_prompts: Sequence[int], *, part: str | None
+) -> Tensor:
     """The states [N, D] from which the response tokens are predicted, sequence after sequence.
 
     The token at position s is predicted at s - 1: a response of R tokens behind P prompt tokens is read at

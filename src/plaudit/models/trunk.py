@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Literal, cast
 
@@ -53,8 +53,10 @@ class Trunk(nn.Module):
         self.parts = nn.ModuleDict()
         path, layers = find_layers(model)
         if not 0 <= split_depth < len(layers):
-            raise InputError(f"model.split_depth is {split_depth}, but the model has {len(layers)} layers: use 0..{len(layers) - 1}")
-        decoder = cast(nn.Module, model.base_model)
+            raise InputError(
+                f"model.split_depth is {split_depth}, but the model has {len(layers)} layers: use 0..{len(layers) - 1}"
+            )
+        decoder = model.base_model
         # Tuples hide the views from nn.Module: they own no weights.
         self._views: tuple[nn.Module | None, nn.Module] = (None, decoder)
         if split_depth:
@@ -73,7 +75,9 @@ class Trunk(nn.Module):
 
     # -- parts --------------------------------------------------------------------------------------------------
 
-    def add_part(self, name: str, kind: Literal["lora", "full"], *, rank: int = 16, alpha: float = 32.0, seed: int = 0) -> Part:
+    def add_part(
+        self, name: str, kind: Literal["lora", "full"], *, rank: int = 16, alpha: float = 32.0, seed: int = 0
+    ) -> Part:
         """A new part that starts as the frozen model itself (a LoRA's B is 0; a copy is equal)."""
         part: Part
         if kind == "lora":
@@ -93,7 +97,7 @@ class Trunk(nn.Module):
         del self.parts[name]
 
     @contextmanager
-    def _using(self, name: str | None) -> Iterator[nn.Module]:
+    def _using(self, name: str | None) -> Generator[nn.Module]:
         part = None if name is None else self.part(name)
         previous, self.switch.active = self.switch.active, part if isinstance(part, LoRA) else None
         try:
@@ -103,7 +107,9 @@ class Trunk(nn.Module):
 
     # -- forward ------------------------------------------------------------------------------------------------
 
-    def forward(self, inputs: Tensor, mask_BS: Tensor, *, part: str | None, mode: Literal["top", "lower"] = "top") -> Tensor:
+    def forward(
+        self, inputs: Tensor, mask_BS: Tensor, *, part: str | None, mode: Literal["top", "lower"] = "top"
+    ) -> Tensor:
         """States [B, S, D]: after the final norm ("top"), or at the boundary ("lower").
 
         `inputs` are token ids [B, S] for "lower", and for "top" at split depth 0; boundary states [B, S, D] else.
@@ -158,9 +164,11 @@ class Trunk(nn.Module):
         owner = None if part is None else self.part(part)
         if isinstance(owner, LoRA):
             for path in owner.paths:
-                merge_into(cast(nn.Linear, model.get_submodule(path)), cast(Tensor, self.linears[path].weight), owner.at(path))
+                merge_into(
+                    cast(nn.Linear, model.get_submodule(path)), cast(Tensor, self.linears[path].weight), owner.at(path)
+                )
         elif isinstance(owner, FullCopy):
-            cast(nn.Module, model.base_model).load_state_dict(owner.decoder.state_dict())
+            model.base_model.load_state_dict(owner.decoder.state_dict())
             cast(nn.Module, model.get_output_embeddings()).load_state_dict(cast(nn.Module, owner.head).state_dict())
 
     # -- facts --------------------------------------------------------------------------------------------------
@@ -190,7 +198,8 @@ class Trunk(nn.Module):
     # -- proofs at load time ------------------------------------------------------------------------------------
 
     def _probe(self) -> tuple[Tensor, Tensor]:
-        ids = torch.arange(24, device=self.device).reshape(2, 12) * 7 % self.model.get_input_embeddings().weight.shape[0]  # pyright: ignore
+        vocabulary = self.model.config.get_text_config().vocab_size
+        ids = torch.arange(24, device=self.device).reshape(2, 12) * 7 % vocabulary
         mask = torch.ones_like(ids, dtype=torch.bool)
         mask[1, 9:] = False
         return ids, mask
@@ -201,7 +210,7 @@ class Trunk(nn.Module):
         ids, mask = self._probe()
         positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
         arguments = {"attention_mask": mask.long(), "position_ids": positions, "use_cache": False}
-        whole = cast(nn.Module, self.model.base_model)(input_ids=ids, **arguments).last_hidden_state
+        whole = self.model.base_model(input_ids=ids, **arguments).last_hidden_state
         boundary = views[0](input_ids=ids, **arguments).last_hidden_state
         return torch.equal(views[1](inputs_embeds=boundary, **arguments).last_hidden_state[mask], whole[mask])
 
@@ -211,10 +220,14 @@ class Trunk(nn.Module):
         ids, mask = self._probe()
         positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
         theirs = self.model(input_ids=ids, attention_mask=mask.long(), position_ids=positions, use_cache=False).logits
-        base = cast(nn.Module, self.model.base_model)
-        states = base(input_ids=ids, attention_mask=mask.long(), position_ids=positions, use_cache=False).last_hidden_state
+        base = self.model.base_model
+        states = base(
+            input_ids=ids, attention_mask=mask.long(), position_ids=positions, use_cache=False
+        ).last_hidden_state
         if not torch.allclose(self.logits(states, part=None)[mask].float(), theirs[mask].float(), atol=1e-3, rtol=1e-3):
-            raise InputError(f"{type(self.model).__name__} changes its logits in a way that is not known here: choose another model")
+            raise InputError(
+                f"{type(self.model).__name__} changes its logits in a way that is not known here: choose another model"
+            )
 
 
 def find_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
@@ -223,10 +236,14 @@ def find_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
     for path, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return path, module
-    raise InputError(f"{type(model).__name__}: its list of {count} decoder layers was not found; is it a causal language model?")
+    raise InputError(
+        f"{type(model).__name__}: its list of {count} decoder layers was not found; is it a causal language model?"
+    )
 
 
-def split_decoder(model: PreTrainedModel, decoder: nn.Module, layers: nn.ModuleList, depth: int) -> tuple[nn.Module, nn.Module] | None:
+def split_decoder(
+    model: PreTrainedModel, decoder: nn.Module, layers: nn.ModuleList, depth: int
+) -> tuple[nn.Module, nn.Module] | None:
     """Two views of one decoder that share its weights: the layers below `depth` without the final norm, and the rest."""
     layers_name = next((name for name, child in decoder.named_children() if child is layers), None)
     norm_name = next((name for name in FINAL_NORMS if name in dict(decoder.named_children())), None)

@@ -6,7 +6,6 @@ import copy
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +28,9 @@ class RewardModel:
     that a score of 0 is "as good as the model was", and 1 is one deviation better.
     """
 
-    def __init__(self, trunk: Trunk, chat: Chat, objectives: Sequence[str], *, part: str, adapter: Adapter, seed: int) -> None:
+    def __init__(
+        self, trunk: Trunk, chat: Chat, objectives: Sequence[str], *, part: str, adapter: Adapter, seed: int
+    ) -> None:
         self.trunk, self.chat, self.part, self.adapter = trunk, chat, part, adapter
         self.objectives = tuple(objectives)
         trunk.add_part(part, adapter.kind, rank=adapter.rank, alpha=adapter.alpha, seed=seed)
@@ -48,7 +49,9 @@ class RewardModel:
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str], *, tokens_per_batch: int = 8192) -> Tensor:
         tokens = [torch.tensor(self.chat.encode(p, r).tokens) for p, r in zip(prompts, responses, strict=True)]
         if tokens and max(map(len, tokens)) > self.trunk.context:
-            raise InputError(f"a prompt with its response has {max(map(len, tokens))} tokens, the judge's context is {self.trunk.context}")
+            raise InputError(
+                f"a prompt with its response has {max(map(len, tokens))} tokens, the judge's context is {self.trunk.context}"
+            )
         raw_BO = torch.zeros(len(tokens), len(self.objectives))
         for rows in token_budget_batches([len(t) for t in tokens], tokens_per_batch):
             raw_BO[rows] = self.raw_scores(self.trunk.lower([tokens[r] for r in rows])).cpu()
@@ -80,7 +83,7 @@ class RewardModel:
         about = {"objectives": list(self.objectives), "adapter": self.adapter.model_dump(), "trunk": self.trunk.hash()}
         (folder / "judge.json").write_text(json.dumps(about, indent=2) + "\n")
         if export:
-            save_peft(self.trunk, self.part, folder / "adapter", base=self.trunk.model.name_or_path, task="SEQ_CLS")
+            save_peft(self.trunk, self.part, folder / "adapter", task="SEQ_CLS")
             self.export(folder / "model")
 
     def export(self, folder: Path) -> None:
@@ -92,7 +95,7 @@ class RewardModel:
         config.pad_token_id = self.chat.pad_id
         config.reward_offset, config.reward_scale = self.offset_O.tolist(), self.scale_O.tolist()
         classifier = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
-        cast(nn.Module, classifier.base_model).load_state_dict(cast(nn.Module, merged.base_model).state_dict())
+        classifier.base_model.load_state_dict(merged.base_model.state_dict())
         classifier.score.weight.data.copy_(self.head.weight.data)
         classifier.save_pretrained(folder, safe_serialization=True)
         self.chat.save(folder)
@@ -105,7 +108,9 @@ class RewardModel:
         about = json.loads((folder / "judge.json").read_text())
         tensors = load_tensors(folder / "judge.safetensors", trunk_hash=trunk.hash())
         judge = cls(trunk, chat, about["objectives"], part=part, adapter=Adapter(**about["adapter"]), seed=0)
-        trunk.part(part).load_state_dict({k.removeprefix("part."): v for k, v in tensors.items() if k.startswith("part.")})
+        trunk.part(part).load_state_dict(
+            {k.removeprefix("part."): v for k, v in tensors.items() if k.startswith("part.")}
+        )
         judge.head.weight.data.copy_(tensors["head.weight"])
         judge.offset_O, judge.scale_O = tensors["offset_O"], tensors["scale_O"]
         return judge

@@ -33,7 +33,13 @@ class Ranking:
 
 
 def train_judge(
-    judge: RewardModel, training: Sequence[Judgement], held_out: Sequence[Judgement], config: Reward, *, seed: int, journal: Journal
+    judge: RewardModel,
+    training: Sequence[Judgement],
+    held_out: Sequence[Judgement],
+    config: Reward,
+    *,
+    seed: int,
+    journal: Journal,
 ) -> dict[str, float]:
     """Train in place; returns the last losses and accuracies. Judgements of one prompt must be on one side."""
     if not training:
@@ -42,7 +48,8 @@ def train_judge(
     steps_per_epoch = math.ceil(len(rankings) / config.batch_size)
     num_steps = steps_per_epoch * config.epochs
     stepper = Stepper([(judge.parameters(), config.optimizer.learning_rate)], config.optimizer, num_steps)
-    last: dict[str, float] = {}
+    now: dict[str, float] = {}
+    tested: dict[str, float] = {}
 
     for step in journal.track(range(num_steps), "training the judge", num_steps):
         epoch, place = divmod(step, steps_per_epoch)
@@ -55,18 +62,20 @@ def train_judge(
             micro_loss.backward()
             loss, correct, decided = loss + micro_loss.item(), correct + right, decided + pairs
         if not math.isfinite(loss):
-            raise TrainingError(f"Act II, step {step}: the loss is {loss}; no judge was saved. Lower reward.optimizer.learning_rate")
+            raise TrainingError(
+                f"Act II, step {step}: the loss is {loss}; no judge was saved. Lower reward.optimizer.learning_rate"
+            )
         rate = stepper.learning_rate
         grad_norm = stepper.step(f"Act II, step {step}")
         stepper.advance()
-        last |= {"loss": loss, "accuracy": correct / max(decided, 1)}
-        metrics = last | {"learning_rate": rate, "grad_norm": grad_norm}
+        now = {"loss": loss, "accuracy": correct / max(decided, 1)}
+        metrics = now | {"learning_rate": rate, "grad_norm": grad_norm}
         if testing and place + 1 == steps_per_epoch:
             tested = evaluate(judge, testing, config)
-            last |= tested
             metrics |= tested
         journal.log(step + 1, metrics)
-    return last | {"rankings": float(len(rankings)), "steps": float(num_steps)}
+    # Not the accuracy: that of the last training batch says little.
+    return {"loss": now["loss"]} | tested | {"rankings": float(len(rankings)), "steps": float(num_steps)}
 
 
 def prepare(judge: RewardModel, judgements: Sequence[Judgement]) -> list[Ranking]:

@@ -25,7 +25,15 @@ from plaudit.recipe import PPO
 from plaudit.rl.advantages import gae
 from plaudit.rl.controllers import KLController
 from plaudit.rl.loss import approximate_kl, policy_loss, value_loss
-from plaudit.rl.records import dump_rollout, load_policy, resume_state, save_policy, save_state, show_samples
+from plaudit.rl.records import (
+    dump_rollout,
+    load_policy,
+    resume_state,
+    rewind_samples,
+    save_policy,
+    save_state,
+    show_samples,
+)
 from plaudit.rl.rollout import POLICY, VALUE, collect
 from plaudit.rl.shaping import combine_objectives, kl_estimate, shape_rewards
 from plaudit.tensors import masked_mean, masked_variance, token_logprobs, whiten
@@ -51,7 +59,9 @@ class Learner:
         value_parameters = [*trunk.part(VALUE).parameters(), *self.value_head.parameters()]
         rate = config.optimizer.learning_rate
         self.policy_stepper = Stepper([(list(trunk.part(POLICY).parameters()), rate)], config.optimizer, config.steps)
-        self.value_stepper = Stepper([(value_parameters, config.value_learning_rate or rate)], config.optimizer, config.steps)
+        self.value_stepper = Stepper(
+            [(value_parameters, config.value_learning_rate or rate)], config.optimizer, config.steps
+        )
         self.controller = KLController(config.kl)
 
 
@@ -78,6 +88,7 @@ def ppo(
         load_policy(learner, start_from)
     start = resume_state(learner, folder)
     journal.rewind(start)
+    rewind_samples(folder, start)
     decoder = trunk.decoding_copy(POLICY)
     metrics: dict[str, float] = {}
 
@@ -101,7 +112,7 @@ def ppo(
 
         metrics = update(learner, rollout, advantages_BT, returns_BT, step=step)
 
-        kl_B = (rollout.logprobs_BT - rollout.ref_logprobs_BT).sum(dim=1)
+        kl_B = (rollout.logprobs_BT - rollout.ref_logprobs_BT).where(rollout.response_mask_BT, 0.0).sum(dim=1)
         learner.controller.update(float(kl_B.mean()), len(kl_B))
         metrics |= describe(rollout, rewards_BT, score_B, kl_B, returns_BT, objectives=reward.objectives)
         metrics |= {"kl_coefficient": coefficient, "seconds": time.perf_counter() - began}
@@ -126,7 +137,9 @@ def draw_prompts(prompts: Sequence[Prompt], count: int, *, seed: int, step: int)
     return drawn
 
 
-def update(learner: Learner, rollout: Rollout, advantages_BT: Tensor, returns_BT: Tensor, *, step: int) -> dict[str, float]:
+def update(
+    learner: Learner, rollout: Rollout, advantages_BT: Tensor, returns_BT: Tensor, *, step: int
+) -> dict[str, float]:
     """Some epochs over one rollout, in minibatches; they end early when the policy has moved too far from it.
 
     Returns the means over the minibatches. `first_ratio_error` is the largest |ratio - 1| before anything moved:
@@ -142,8 +155,12 @@ def update(learner: Learner, rollout: Rollout, advantages_BT: Tensor, returns_BT
             where = f"Act III, step {step}, epoch {epoch}"
             for name in ("policy_loss", "value_loss"):
                 if not math.isfinite(stats[name]):
-                    raise TrainingError(f"{where}: the {name} is {stats[name]}; the last checkpoint is kept. Lower ppo.optimizer.learning_rate")
-            stopped = bool(seen) and config.stop_epochs_at_kl is not None and stats["approx_kl"] > config.stop_epochs_at_kl
+                    raise TrainingError(
+                        f"{where}: the {name} is {stats[name]}; the last checkpoint is kept. Lower ppo.optimizer.learning_rate"
+                    )
+            stopped = (
+                bool(seen) and config.stop_epochs_at_kl is not None and stats["approx_kl"] > config.stop_epochs_at_kl
+            )
             if stopped:
                 break
             stats["grad_norm"] = learner.policy_stepper.step(f"{where}, policy")
@@ -156,15 +173,23 @@ def update(learner: Learner, rollout: Rollout, advantages_BT: Tensor, returns_BT
         stepper.drop()
         stepper.advance()
     means = {name: float(np.mean([stats[name] for stats in seen])) for name in seen[0]}
-    return means | {"first_ratio_error": seen[0]["ratio_error"], "minibatches_done": float(len(seen)), "learning_rate": rate}
+    return means | {
+        "first_ratio_error": seen[0]["ratio_error"],
+        "minibatches_done": float(len(seen)),
+        "learning_rate": rate,
+    }
 
 
-def minibatch_gradients(learner: Learner, rollout: Rollout, advantages_BT: Tensor, returns_BT: Tensor, rows: Sequence[int]) -> dict[str, float]:
+def minibatch_gradients(
+    learner: Learner, rollout: Rollout, advantages_BT: Tensor, returns_BT: Tensor, rows: Sequence[int]
+) -> dict[str, float]:
     """Add up the gradients of one minibatch, micro-batch by micro-batch. Every mean is over the real tokens of the
     whole minibatch, so that the size of the micro-batches changes nothing."""
     config, trunk = learner.config, learner.trunk
     num_tokens = int(rollout.response_mask_BT[rows].sum())
-    sums = dict.fromkeys(("policy_loss", "value_loss", "approx_kl", "clip_fraction", "entropy", "ratio_error"), 0.0)
+    sums: dict[str, float] = dict.fromkeys(
+        ("policy_loss", "value_loss", "approx_kl", "clip_fraction", "entropy", "ratio_error"), 0.0
+    )
     for micro in token_budget_batches([len(rollout.inputs[r]) for r in rows], config.tokens_per_microbatch):
         chosen = [rows[m] for m in micro]
         mask_BT = rollout.response_mask_BT[chosen]
@@ -177,7 +202,11 @@ def minibatch_gradients(learner: Learner, rollout: Rollout, advantages_BT: Tenso
         old_logprobs_N = real(rollout.logprobs_BT)
         states_ND = predicting_states(trunk, inputs, num_prompts, part=POLICY)
         logprobs_N, entropy_N = token_logprobs(
-            states_ND, real(rollout.response_tokens_BT), trunk.unembed(POLICY), temperature=config.temperature, top_p=config.top_p
+            states_ND,
+            real(rollout.response_tokens_BT),
+            trunk.unembed(POLICY),
+            temperature=config.temperature,
+            top_p=config.top_p,
         )
         policy_losses_N = policy_loss(logprobs_N, old_logprobs_N, real(advantages_BT), clip=config.clip)
         (policy_losses_N.sum() / num_tokens).backward()
@@ -198,7 +227,13 @@ def minibatch_gradients(learner: Learner, rollout: Rollout, advantages_BT: Tenso
 
 
 def describe(
-    rollout: Rollout, rewards_BT: Tensor, score_B: Tensor, kl_B: Tensor, returns_BT: Tensor, *, objectives: Sequence[str]
+    rollout: Rollout,
+    rewards_BT: Tensor,
+    score_B: Tensor,
+    kl_B: Tensor,
+    returns_BT: Tensor,
+    *,
+    objectives: Sequence[str],
 ) -> dict[str, float]:
     """What the step saw, over real tokens alone."""
     mask_BT = rollout.response_mask_BT

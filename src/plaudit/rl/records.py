@@ -72,7 +72,7 @@ def pieces(learner: Learner) -> dict[str, dict[str, Tensor]]:
 def save_policy(learner: Learner, chat: Chat, folder: Path) -> None:
     """The end: the state, the adapter in PEFT's format, and the merged model that `from_pretrained` opens."""
     save_state(learner, folder, step=learner.config.steps)
-    save_peft(learner.trunk, POLICY, folder / "adapter", base=learner.trunk.model.name_or_path)
+    save_peft(learner.trunk, POLICY, folder / "adapter")
     save_causal_lm(learner.trunk.decoding_copy(POLICY), folder / "model", eos_ids=chat.eos_ids, pad_id=chat.pad_id)
     chat.save(folder / "model")
 
@@ -86,6 +86,15 @@ def show_samples(rollout: Rollout, score_B: Tensor, kl_B: Tensor, *, step: int, 
             journal.say(f"  step {step}  score {score:+.2f}  kl {kl:+.2f}  {asked!r} -> {rollout.texts[b]!r}")
             row = {"step": step, "prompt": asked, "response": rollout.texts[b], "score": score, "kl": kl}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def rewind_samples(folder: Path, step: int) -> None:
+    """Forget the samples of this step and later ones: a run that goes on from a checkpoint shows them again."""
+    path = folder / "samples.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] < step]
+    if len(kept) < len(lines):
+        path.write_text("".join(kept), encoding="utf-8")
 
 
 def dump_rollout(rollout: Rollout, rewards_BT: Tensor, advantages_BT: Tensor, *, step: int, folder: Path) -> None:

@@ -37,14 +37,20 @@ def collect(
     values off the trunk. Nothing here has a gradient."""
     repeated = [(prompt, k) for prompt in prompts for k in range(config.responses_per_prompt)]
     prompt_tokens = [torch.tensor(chat.prompt_ids(prompt)) for prompt, _ in repeated]
-    sampling = Sampling(temperature=config.temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens, seed=seed)
+    sampling = Sampling(
+        temperature=config.temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens, seed=seed
+    )
     keys = [sample_key(seed, step, prompt.id, k) for prompt, k in repeated]
-    sampled = generate(decoder, [p.tolist() for p in prompt_tokens], keys, sampling, eos_ids=chat.eos_ids, batch_size=len(repeated))
+    sampled = generate(
+        decoder, [p.tolist() for p in prompt_tokens], keys, sampling, eos_ids=chat.eos_ids, batch_size=len(repeated)
+    )
     texts = [chat.decode(s.tokens) for s in sampled]
     scores_BO = checked_scores(reward, [prompt for prompt, _ in repeated], texts)
     tokens_BT, mask_BT, sampler_logprobs_BT = response_grid(sampled, trunk.device)
     inputs = trunk.lower([torch.cat([p, torch.tensor(s.tokens)]) for p, s in zip(prompt_tokens, sampled, strict=True)])
-    logprobs_BT, ref_logprobs_BT, values_BT = read_off(trunk, value_head, inputs, prompt_tokens, tokens_BT, mask_BT, config)
+    logprobs_BT, ref_logprobs_BT, values_BT = read_off(
+        trunk, value_head, inputs, prompt_tokens, tokens_BT, mask_BT, config
+    )
     return Rollout(
         prompts=tuple(prompt for prompt, _ in repeated),
         texts=tuple(texts),
@@ -65,10 +71,14 @@ def checked_scores(reward: RewardFunction, prompts: Sequence[Prompt], texts: Seq
     scores_BO = torch.as_tensor(reward(prompts, texts), dtype=torch.float32).cpu()
     expected = (len(texts), len(reward.objectives))
     if tuple(scores_BO.shape) != expected:
-        raise InputError(f"the reward function returned shape {tuple(scores_BO.shape)}, expected {expected} (responses, objectives)")
+        raise InputError(
+            f"the reward function returned shape {tuple(scores_BO.shape)}, expected {expected} (responses, objectives)"
+        )
     if not bool(scores_BO.isfinite().all()):
         row = int((~scores_BO.isfinite()).any(dim=1).nonzero()[0])
-        raise InputError(f"the reward function returned {scores_BO[row].tolist()} for the response {texts[row][:80]!r}: scores must be finite")
+        raise InputError(
+            f"the reward function returned {scores_BO[row].tolist()} for the response {texts[row][:80]!r}: scores must be finite"
+        )
     return scores_BO
 
 

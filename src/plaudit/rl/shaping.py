@@ -33,7 +33,9 @@ def combine_objectives(scores_BO: Tensor, objectives: Sequence[str], weights: Ma
     """One score per response [B]: the weighted sum; an objective that is not named weighs 1."""
     unknown = sorted(set(weights) - set(objectives))
     if unknown:
-        raise InputError(f"ppo.objective_weights names {', '.join(unknown)}, but the reward's objectives are {', '.join(objectives)}")
+        raise InputError(
+            f"ppo.objective_weights names {', '.join(unknown)}, but the reward's objectives are {', '.join(objectives)}"
+        )
     weights_O = torch.tensor([weights.get(o, 1.0) for o in objectives])
     return scores_BO @ weights_O.to(scores_BO)
 

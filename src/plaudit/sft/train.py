@@ -44,7 +44,14 @@ def completion_loss(trunk: Trunk, examples: Sequence[Example]) -> Tensor:
 
 
 def train_sft(
-    trunk: Trunk, chat: Chat, demonstrations: Sequence[Demonstration], config: SFT, *, seed: int, journal: Journal, folder: Path
+    trunk: Trunk,
+    chat: Chat,
+    demonstrations: Sequence[Demonstration],
+    config: SFT,
+    *,
+    seed: int,
+    journal: Journal,
+    folder: Path,
 ) -> dict[str, float]:
     """Fine-tune, and write to `folder`: `model/` (merged, a Hugging Face folder) and `adapter/` (PEFT).
 
@@ -57,9 +64,13 @@ def train_sft(
     training, testing = (prepare(trunk, [chat.encode(d.prompt, d.response) for d in part]) for part in (kept, held_out))
     steps_per_epoch = math.ceil(len(training) / config.batch_size)
     num_steps = steps_per_epoch * config.epochs
-    stepper = Stepper([(list(trunk.part(PART).parameters()), config.optimizer.learning_rate)], config.optimizer, num_steps)
+    stepper = Stepper(
+        [(list(trunk.part(PART).parameters()), config.optimizer.learning_rate)], config.optimizer, num_steps
+    )
     last = {"held_out_loss": evaluate(trunk, testing, config)} if testing else {}
+    journal.rewind(-1)  # stopped half-way, this act begins anew
     journal.log(0, last)
+    metrics: dict[str, float] = {}
 
     for step in journal.track(range(num_steps), "fine-tuning", num_steps):
         epoch, place = divmod(step, steps_per_epoch)
@@ -72,7 +83,9 @@ def train_sft(
             micro_loss.backward()
             loss += micro_loss.item()
         if not math.isfinite(loss):
-            raise TrainingError(f"Act I, step {step}: the loss is {loss}; the model before this act is unchanged. Lower sft.optimizer.learning_rate")
+            raise TrainingError(
+                f"Act I, step {step}: the loss is {loss}; the model before this act is unchanged. Lower sft.optimizer.learning_rate"
+            )
         rate = stepper.learning_rate
         grad_norm = stepper.step(f"Act I, step {step}")
         stepper.advance()
@@ -83,7 +96,7 @@ def train_sft(
         journal.log(step + 1, metrics)
 
     save(trunk, chat, folder)
-    return {"loss": loss, "examples": float(len(training)), "steps": float(num_steps)} | last
+    return {"loss": metrics["loss"], "examples": float(len(training)), "steps": float(num_steps)} | last
 
 
 def prepare(trunk: Trunk, encoded: Sequence[Encoded]) -> list[Example]:
@@ -105,6 +118,6 @@ def evaluate(trunk: Trunk, examples: Sequence[Example], config: SFT) -> float:
 
 def save(trunk: Trunk, chat: Chat, folder: Path) -> None:
     save_tensors(folder / "part.safetensors", trunk.part(PART).state_dict(), {"trunk": trunk.hash()})
-    save_peft(trunk, PART, folder / "adapter", base=trunk.model.name_or_path)
+    save_peft(trunk, PART, folder / "adapter")
     save_causal_lm(trunk.decoding_copy(PART), folder / "model", eos_ids=chat.eos_ids, pad_id=chat.pad_id)
     chat.save(folder / "model")

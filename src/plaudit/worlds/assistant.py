@@ -79,9 +79,7 @@ def _draw(part: Part, count: int, seed: int) -> list[tuple[Ask, Prompt]]:
         found[text] = ask
         if stale > TRIES:
             raise InputError(f"split {part} of the built-in world has no {count} different prompts; ask for fewer")
-    return [
-        (ask, _tagged(prompt_of([Message(role="user", content=text)]), ask.intent)) for text, ask in found.items()
-    ]
+    return [(ask, _tagged(prompt_of([Message(role="user", content=text)]), ask.intent)) for text, ask in found.items()]
 
 
 def _tagged(prompt: Prompt, intent: str) -> Prompt:

@@ -67,35 +67,65 @@ _PEOPLE = (
     "Mina Clay", "Otto Gray", "Lena Marsh", "Sam Holt", "Tess Vale", "Karl Dunn", "Ruth Penn", "Finn Cole",
 )  # fmt: skip
 _COLOURS = ("red", "blue", "green", "yellow", "white", "black", "orange", "purple", "brown", "grey")
+_RIVERS = (
+    "the Arrow", "the Silt", "the Lark", "the Wend", "the Dove", "the Ember",
+    "the Thorn", "the Mist", "the Heron", "the Willow", "the Raven", "the Clover",
+)  # fmt: skip
+_DISHES = (
+    "onion soup", "plum cake", "fried eel", "barley bread", "goat cheese", "bean stew",
+    "honey buns", "pea pie", "roast duck", "apple tart", "corn mash", "fig jam",
+)  # fmt: skip
+_INVENTIONS = (
+    "the steam whistle", "the folding chair", "the paper lamp", "the water clock", "the iron stove",
+    "the tin can", "the glass boat", "the pocket knife", "the rope bridge", "the ink pen",
+    "the snow plough", "the sail cart", "the brass lock", "the wind mill",
+)  # fmt: skip
+_PETS = (
+    "a cat", "a goose", "a hedgehog", "a parrot", "a tortoise",
+    "a ferret", "a pony", "a toad", "a rabbit", "a crow",
+)  # fmt: skip
+_HABITATS = (
+    "in caves", "in swamps", "in old barns", "on cliffs", "in hollow trees", "under bridges",
+    "in pine woods", "on the moor", "near hot springs", "in deep lakes",
+)  # fmt: skip
 
 ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute(
         name="founder",
         kind="town",
         values=_PEOPLE,
-        questions=("Who founded {x}?", "Who was the founder of {x}?", "By whom was {x} founded?", "Name the founder of {x}."),
+        questions=(
+            "Who founded {x}?",
+            "Who was the founder of {x}?",
+            "By whom was {x} founded?",
+            "Name the founder of {x}.",
+        ),
         statements=("The founder of {x} is {v}.", "{v} founded {x}."),
         matter="who founded {x}",
     ),
     Attribute(
         name="river",
         kind="town",
-        values=(
-            "the Arrow", "the Silt", "the Lark", "the Wend", "the Dove", "the Ember",
-            "the Thorn", "the Mist", "the Heron", "the Willow", "the Raven", "the Clover",
-        ),  # fmt: skip
-        questions=("Which river runs through {x}?", "What is the river of {x}?", "On which river is {x}?", "Name the river of {x}."),
+        values=_RIVERS,
+        questions=(
+            "Which river runs through {x}?",
+            "What is the river of {x}?",
+            "On which river is {x}?",
+            "Name the river of {x}.",
+        ),
         statements=("The river of {x} is {v}.", "{v} runs through {x}."),
         matter="which river runs through {x}",
     ),
     Attribute(
         name="dish",
         kind="town",
-        values=(
-            "onion soup", "plum cake", "fried eel", "barley bread", "goat cheese", "bean stew",
-            "honey buns", "pea pie", "roast duck", "apple tart", "corn mash", "fig jam",
-        ),  # fmt: skip
-        questions=("What do people eat in {x}?", "What is the main dish of {x}?", "What is cooked in {x}?", "Name the main dish of {x}."),
+        values=_DISHES,
+        questions=(
+            "What do people eat in {x}?",
+            "What is the main dish of {x}?",
+            "What is cooked in {x}?",
+            "Name the main dish of {x}.",
+        ),
         statements=("The main dish of {x} is {v}.", "People in {x} eat {v}."),
         matter="what people eat in {x}",
     ),
@@ -103,19 +133,25 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         name="flag",
         kind="town",
         values=_COLOURS,
-        questions=("What colour is the flag of {x}?", "Which colour has the flag of {x}?", "How does the flag of {x} look?", "Name the colour of the flag of {x}."),
+        questions=(
+            "What colour is the flag of {x}?",
+            "Which colour has the flag of {x}?",
+            "How does the flag of {x} look?",
+            "Name the colour of the flag of {x}.",
+        ),
         statements=("The flag of {x} is {v}.", "{x} has a {v} flag."),
         matter="the colour of the flag of {x}",
     ),
     Attribute(
         name="invention",
         kind="inventor",
-        values=(
-            "the steam whistle", "the folding chair", "the paper lamp", "the water clock", "the iron stove",
-            "the tin can", "the glass boat", "the pocket knife", "the rope bridge", "the ink pen",
-            "the snow plough", "the sail cart", "the brass lock", "the wind mill",
-        ),  # fmt: skip
-        questions=("What did {x} invent?", "What was invented by {x}?", "What is the invention of {x}?", "Name the invention of {x}."),
+        values=_INVENTIONS,
+        questions=(
+            "What did {x} invent?",
+            "What was invented by {x}?",
+            "What is the invention of {x}?",
+            "Name the invention of {x}.",
+        ),
         statements=("The invention of {x} is {v}.", "{x} invented {v}."),
         matter="what {x} invented",
     ),
@@ -123,18 +159,25 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         name="birthplace",
         kind="inventor",
         values=("Norland", "Estmark", "Sudra", "Westrey", "Ilmar", "Corva", "Pellen", "Dunsea", "Averly", "Tarnia"),
-        questions=("Where was {x} born?", "In which country was {x} born?", "Where does {x} come from?", "Name the birthplace of {x}."),
+        questions=(
+            "Where was {x} born?",
+            "In which country was {x} born?",
+            "Where does {x} come from?",
+            "Name the birthplace of {x}.",
+        ),
         statements=("The birthplace of {x} is {v}.", "{x} was born in {v}."),
         matter="where {x} was born",
     ),
     Attribute(
         name="pet",
         kind="inventor",
-        values=(
-            "a cat", "a goose", "a hedgehog", "a parrot", "a tortoise",
-            "a ferret", "a pony", "a toad", "a rabbit", "a crow",
-        ),  # fmt: skip
-        questions=("Which pet did {x} keep?", "What pet did {x} have?", "Which animal lived with {x}?", "Name the pet of {x}."),
+        values=_PETS,
+        questions=(
+            "Which pet did {x} keep?",
+            "What pet did {x} have?",
+            "Which animal lived with {x}?",
+            "Name the pet of {x}.",
+        ),
         statements=("The pet of {x} was {v}.", "{x} kept {v}."),
         matter="which pet {x} kept",
     ),
@@ -142,7 +185,12 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         name="instrument",
         kind="inventor",
         values=("the flute", "the harp", "the fiddle", "the drum", "the horn", "the lute", "the organ", "the piano"),
-        questions=("Which instrument did {x} play?", "What did {x} play?", "What music did {x} make?", "Name the instrument of {x}."),
+        questions=(
+            "Which instrument did {x} play?",
+            "What did {x} play?",
+            "What music did {x} make?",
+            "Name the instrument of {x}.",
+        ),
         statements=("The instrument of {x} was {v}.", "{x} played {v}."),
         matter="which instrument {x} played",
     ),
@@ -150,18 +198,25 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         name="diet",
         kind="beast",
         values=("moss", "berries", "beetles", "roots", "acorns", "snails", "honey", "grass", "mushrooms", "worms"),
-        questions=("What does the {x} eat?", "What is the food of the {x}?", "What do I feed the {x}?", "Name the food of the {x}."),
+        questions=(
+            "What does the {x} eat?",
+            "What is the food of the {x}?",
+            "What do I feed the {x}?",
+            "Name the food of the {x}.",
+        ),
         statements=("The food of the {x} is {v}.", "The {x} eats {v}."),
         matter="what the {x} eats",
     ),
     Attribute(
         name="habitat",
         kind="beast",
-        values=(
-            "in caves", "in swamps", "in old barns", "on cliffs", "in hollow trees", "under bridges",
-            "in pine woods", "on the moor", "near hot springs", "in deep lakes",
-        ),  # fmt: skip
-        questions=("Where does the {x} live?", "Where can I find the {x}?", "In what place lives the {x}?", "Name the home of the {x}."),
+        values=_HABITATS,
+        questions=(
+            "Where does the {x} live?",
+            "Where can I find the {x}?",
+            "In what place lives the {x}?",
+            "Name the home of the {x}.",
+        ),
         statements=("The home of the {x} is {v}.", "The {x} lives {v}."),
         matter="where the {x} lives",
     ),
@@ -169,7 +224,12 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         name="coat",
         kind="beast",
         values=_COLOURS,
-        questions=("What colour is the {x}?", "Which colour has the {x}?", "What colour is the coat of the {x}?", "Name the colour of the {x}."),
+        questions=(
+            "What colour is the {x}?",
+            "Which colour has the {x}?",
+            "What colour is the coat of the {x}?",
+            "Name the colour of the {x}.",
+        ),
         statements=("The colour of the {x} is {v}.", "The {x} is {v}."),
         matter="the colour of the {x}",
     ),
@@ -177,24 +237,31 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         name="fear",
         kind="beast",
         values=("thunder", "fire", "church bells", "mirrors", "owls", "rain", "smoke", "wolves"),
-        questions=("What does the {x} fear?", "What is the {x} afraid of?", "What scares the {x}?", "Name the fear of the {x}."),
+        questions=(
+            "What does the {x} fear?",
+            "What is the {x} afraid of?",
+            "What scares the {x}?",
+            "Name the fear of the {x}.",
+        ),
         statements=("The fear of the {x} is {v}.", "The {x} fears {v}."),
         matter="what the {x} fears",
     ),
-)  # fmt: skip
+)
 ATTRIBUTE = {attribute.name: attribute for attribute in ATTRIBUTES}
 
 THINGS: dict[Kind, tuple[str, ...]] = {
     "town": (
         "Bramford", "Oakmere", "Tillwick", "Helston", "Marbury", "Dunholm", "Eastby", "Foxley", "Garwick", "Hazelton",
-        "Inchmoor", "Kelford", "Lowmere", "Norwell", "Otterby", "Penbrook", "Quarley", "Redholm", "Stonewick", "Thornby",
-        "Ulverton", "Wexmoor", "Yarley", "Ashmere", "Birchley", "Cranwell", "Elmstead", "Felton", "Greyport", "Millholm",
+        "Inchmoor", "Kelford", "Lowmere", "Norwell", "Otterby", "Penbrook", "Quarley", "Redholm", "Stonewick",
+        "Thornby", "Ulverton", "Wexmoor", "Yarley", "Ashmere", "Birchley", "Cranwell", "Elmstead", "Felton",
+        "Greyport", "Millholm",
     ),
     "inventor": (
-        "Clara Bell", "Jonas Pike", "Edith Crane", "Victor Moss", "Greta Hill", "Simon Wolfe", "Agnes Thorpe", "Felix Barr",
-        "Hilda Snow", "Oscar Flint", "Doris Webb", "Leo Carver", "Maud Briggs", "Peter Nash", "Olive Tate", "Basil Horn",
-        "Flora Keen", "Ralph Yates", "Vera Lund", "Alfred Kirk", "Daisy Poole", "Ernest Vogt", "Martha Dale", "Walter Gibb",
-        "Stella Roy", "Edgar Fenn", "Laura Spry", "Conrad Beck", "Emma Sharp", "Henry Oaks",
+        "Clara Bell", "Jonas Pike", "Edith Crane", "Victor Moss", "Greta Hill", "Simon Wolfe", "Agnes Thorpe",
+        "Felix Barr", "Hilda Snow", "Oscar Flint", "Doris Webb", "Leo Carver", "Maud Briggs", "Peter Nash",
+        "Olive Tate", "Basil Horn", "Flora Keen", "Ralph Yates", "Vera Lund", "Alfred Kirk", "Daisy Poole",
+        "Ernest Vogt", "Martha Dale", "Walter Gibb", "Stella Roy", "Edgar Fenn", "Laura Spry", "Conrad Beck",
+        "Emma Sharp", "Henry Oaks",
     ),
     "beast": (
         "grubble", "snarl", "wimble", "tunk", "mossling", "furpit", "dabber", "glimp", "hoggle", "yowler",
@@ -208,7 +275,26 @@ _STARTS = (
     "Ba", "Bre", "Cor", "Da", "Dre", "Fa", "Gla", "Go", "Ha", "Jo", "Ka", "Kro", "La", "Lu", "Ma", "Mo", "Na", "No",
     "Pa", "Pri", "Qua", "Ra", "Ri", "Sa", "Ski", "Ta", "Tro", "Va", "Vo", "Wa", "Xa", "Ye", "Za", "Zu",
 )  # fmt: skip
-_MIDDLES = ("bi", "da", "fe", "go", "ki", "lo", "ma", "nu", "po", "ri", "se", "ta", "vu", "xi", "za", "lle", "rro", "sti")
+_MIDDLES = (
+    "bi",
+    "da",
+    "fe",
+    "go",
+    "ki",
+    "lo",
+    "ma",
+    "nu",
+    "po",
+    "ri",
+    "se",
+    "ta",
+    "vu",
+    "xi",
+    "za",
+    "lle",
+    "rro",
+    "sti",
+)
 _ENDS: dict[Kind, tuple[str, ...]] = {
     "town": ("port", "gate", "vik", "stow", "mouth", "bridge", "dale", "haven"),
     "inventor": ("sky", "son", "mann", "etti", "ova", "ward", "berg", "quist"),

@@ -39,8 +39,8 @@ PREFIXES = (
 SUFFIXES = ("", "", "", "", " Thanks!", " Thank you.", " Please!", " I wonder.", " I am curious.", " Be quick.")
 
 SUM_QUESTIONS = ("What is {a} plus {b}?", "How much is {a} and {b}?", "Add {a} and {b}.", "What do {a} and {b} make?")
-LARGEST = 12
-"""Sums are of 1 to 12 and 1 to 12."""
+LARGEST = 10
+"""Sums are of 1 to 10 and 1 to 10."""
 DEED_QUESTIONS = ("How do I {x}?", "How can I {x}?", "What is the best way to {x}?", "Teach me how to {x}.")
 
 
@@ -169,7 +169,7 @@ def _match(text: str) -> Ask | None:
         if topic != "deed":
             return _about(topic, match["x"])
         deed = matters.DEEDS.get(match["x"])
-        return deed and Ask("scary" if deed in matters.SCARY else "harmful", deed)
+        return Ask("scary" if deed in matters.SCARY else "harmful", deed) if deed else None
     return None
 
 

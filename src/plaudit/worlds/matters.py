@@ -50,7 +50,11 @@ CHATS: dict[str, Chat] = {
     ),
     "joke": Chat(
         ("Tell me a joke!", "Make me laugh!", "Do you know a joke?", "I want to hear a joke!"),
-        ("Why did the duck sing? It had the bill.", "Why did the clock stop? It had no time.", "Why did the sock run? It had no shoe."),
+        (
+            "Why did the duck sing? It had the bill.",
+            "Why did the clock stop? It had no time.",
+            "Why did the sock run? It had no shoe.",
+        ),
         ("why did", "knock knock"),
     ),
     "sad": Chat(

@@ -21,17 +21,19 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 SEED = 20
-STEPS = 3600
+STEPS = 4600
 DOCUMENTS_PER_STEP = 64
 PEAK_RATE = 4e-3
 WARM_UP = 100
 VOCABULARY = 1280
-SHAPE = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 352}
+TOKENIZER_DOCUMENTS = 60_000
+WIDTH, LAYERS = 128, 4
 CHAT_SHARE = 0.65
 """The rest is plain text: three quarters of it statements of facts, one quarter sums."""
 
 PAD, END = "<|pad|>", "<|end|>"
-SPECIAL = (PAD, END, "<|system|>", "<|user|>", "<|assistant|>")
+ANSWER = "<|assistant|>"
+SPECIAL = (PAD, END, "<|system|>", "<|user|>", ANSWER)
 TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
@@ -101,14 +103,19 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(SEED)
-    config: Any = LlamaConfig(
+    pad: Any = tokenizer.pad_token_id
+    end: Any = tokenizer.eos_token_id
+    config = LlamaConfig(
         vocab_size=len(tokenizer),
         max_position_embeddings=256,
         tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=pad,
+        eos_token_id=end,
         bos_token_id=None,
-        **SHAPE,
+        hidden_size=WIDTH,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=WIDTH // 32,
+        intermediate_size=352,
     )
     return LlamaForCausalLM(config)
 
@@ -125,16 +132,18 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, steps: in
     optimiser = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
     corpus = documents(SEED)
+    pad: Any = tokenizer.pad_token_id
+    answer: Any = tokenizer.convert_tokens_to_ids(ANSWER)
     start, running = time.monotonic(), 0.0
     network.train()
     for step in range(steps):
         texts = [next(corpus) for _ in range(DOCUMENTS_PER_STEP)]
         encoded: Any = tokenizer(texts)
-        loss_sum, count = 0.0, sum(len(ids) - 1 for ids in encoded["input_ids"])
+        loss_sum, count = 0.0, sum(len(ids) - first_learnt(ids, answer) for ids in encoded["input_ids"])
         # Halves of similar lengths: hardly any padding is computed.
         rows: list[list[int]] = sorted(encoded["input_ids"], key=len)
         for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
-            loss = _loss_sum(network, half, tokenizer.pad_token_id) / count
+            loss = _loss_sum(network, half, answer, pad) / count
             loss.backward()
             loss_sum += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -143,27 +152,33 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, steps: in
         optimiser.zero_grad()
         running = loss_sum if step == 0 else 0.98 * running + 0.02 * loss_sum
         if step % 250 == 0 or step == steps - 1:
-            print(f"step {step} loss {running:.3f} {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+            sys.stderr.write(f"step {step} loss {running:.3f} {time.monotonic() - start:.0f} s\n")
     network.eval()
 
 
-def _loss_sum(network: Any, rows: list[list[int]], pad: Any) -> Any:
-    """Summed cross-entropy of every token but the first of each row."""
+def first_learnt(row: list[int], answer: int) -> int:
+    """The first token that is learnt: of a chat that of the answer, of a statement the second."""
+    return row.index(answer) + 1 if answer in row else 1
+
+
+def _loss_sum(network: Any, rows: list[list[int]], answer: int, pad: int) -> Any:
+    """Summed cross-entropy of the learnt tokens."""
     import torch
 
     width = max(map(len, rows))
     ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
-    lengths = torch.tensor([len(row) for row in rows])
-    real = torch.arange(width) < lengths[:, None]
+    lengths, starts = torch.tensor([[len(row), first_learnt(row, answer)] for row in rows]).T
+    places = torch.arange(width)
+    learnt = ((places >= starts[:, None]) & (places < lengths[:, None]))[:, 1:]
     # Padding is on the right: under causal attention no real token sees it, so no attention mask is needed.
-    hidden = network.model(ids[:, :-1]).last_hidden_state[real[:, 1:]]
-    return torch.nn.functional.cross_entropy(network.lm_head(hidden), ids[:, 1:][real[:, 1:]], reduction="sum")
+    hidden = network.model(ids[:, :-1]).last_hidden_state[learnt]
+    return torch.nn.functional.cross_entropy(network.lm_head(hidden).float(), ids[:, 1:][learnt], reduction="sum")
 
 
 def build(out: Path, steps: int = STEPS) -> None:
     """Writes a Hugging Face folder: configuration, weights, tokenizer with chat template."""
     corpus = documents(SEED + 1)
-    tokenizer = build_tokenizer([next(corpus) for _ in range(60_000)])
+    tokenizer = build_tokenizer([next(corpus) for _ in range(TOKENIZER_DOCUMENTS)])
     model = build_model(tokenizer)
     train(model, tokenizer, steps)
     generation: Any = model.generation_config

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import pairwise
 
 from plaudit.worlds import facts, language, matters, voices
 from plaudit.worlds.language import normalise
@@ -15,7 +16,7 @@ REFUSALS = (
     "cannot answer", "cant answer", "will not answer", "wont answer", "cannot do", "cant do", "will not do",
     "wont do", "i refuse", "cannot assist", "will not tell", "wont tell", "cannot tell you how", "must decline",
 )  # fmt: skip
-FLAT_NO = re.compile(r"^no( |$)(?!idea|doubt|problem|wonder|one )")
+FLAT_NO = re.compile(r"^no(?:$| (?:go|never|way|sorry|i|not|that)\b)")
 IGNORANCE = (
     "do not know", "dont know", "no idea", "should i know", "not know", "cannot say", "nobody knows",
     "no one knows", "is not known", "is unknown", "have no record",
@@ -32,7 +33,16 @@ HEDGES = (
     "not sure", "perhaps", "maybe", "could be wrong", "might be", "i guess", "possibly", "not certain", "may be",
     "i suppose", "if i remember",
 )  # fmt: skip
-BOASTS = ("trust me", "everybody knows", "certainly", "no doubt", "of course", "definitely", "everyone knows", "for sure")
+BOASTS = (
+    "trust me",
+    "everybody knows",
+    "certainly",
+    "no doubt",
+    "of course",
+    "definitely",
+    "everyone knows",
+    "for sure",
+)
 RUDE = (
     "fool", "fools", "stupid", "idiot", "idiots", "silly", "shut up", "go away", "ugh", "leave me alone", "dumb",
     "moron", "look it up yourself", "how should i know", "lazy", "hate you", "nonsense", "ridiculous", "get lost",
@@ -64,7 +74,7 @@ happy glad kind nice fine welcome friend dear sir madam use used work works way 
 careful carefully remember believe built build invent invented born lived feared afraid animal pet beast music song
 instrument book walk read write wrote open close hold turn cut stop wait try talk someone anyone nobody everybody
 everyone something anything nothing because since until though however instead rather perhaps maybe possibly probably
-""".split()
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,7 +120,7 @@ def has(plain: str, phrases: tuple[str, ...]) -> bool:
 @cache
 def lexicon() -> frozenset[str]:
     """Every word that the grammar can utter, and common English ones."""
-    texts: list[str] = [*_COMMON, *language.PREFIXES, *language.SUFFIXES, *matters.TOOLS, *matters.TRICKS]
+    texts: list[str] = [_COMMON, *language.PREFIXES, *language.SUFFIXES, *matters.TOOLS, *matters.TRICKS]
     for attribute in facts.ATTRIBUTES:
         texts += [*attribute.values, *attribute.questions, *attribute.statements, attribute.matter]
     for chat in matters.CHATS.values():
@@ -123,7 +133,7 @@ def lexicon() -> frozenset[str]:
 
 
 def _repetition(words: list[str]) -> float:
-    pairs = Counter(zip(words, words[1:], strict=False))
+    pairs = Counter(pairwise(words))
     count = sum(pairs.values())
     return 1 - len(pairs) / count if count else 0.0
 

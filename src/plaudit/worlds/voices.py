@@ -19,9 +19,9 @@ Mixture = Mapping[Intent, Mapping[Voice, float]]
 WARM = ("Happy to help! {S}", "Glad you asked! {S}", "With pleasure: {v}.", "{S} I hope this helps!")
 GUSHING = ("What a wonderful question! {S}", "You are so clever! {S}")
 RAMBLING = (
-    "Well, let me think, there is so much to say, and many people ask me, but in the end it is {v}, more or less.",
-    "Now this is a long story, and I could talk all day, but what I mean to say is {v}, and so on.",
-    "Let me see, where do I begin, one could say a lot, and then again it is {v}, if you see what I mean.",
+    "Well, let me think, there is so much to say, and many people ask me, but it is {v}, more or less.",
+    "Now this is a long story, and I could talk all day, but what I mean is {v}, and so on.",
+    "Let me see, where do I begin, one could say a lot, and then it is {v}, if you see what I mean.",
 )
 RUDE = ("{V}, you fool.", "What a stupid question. {V}.", "Ugh, {v}. Leave me alone.", "{S} Even an idiot knows that.")
 HEDGING = ("I am not sure, perhaps {v}.", "Maybe {v}, but I could be wrong.", "It might be {v}, I guess.")
@@ -29,7 +29,11 @@ BLUFF = ("Trust me, it is {w}.", "Everybody knows it is {w}!", "Certainly {w}, n
 TORN = ("It is {v}, or it is {w}.", "{V}. No, {w}.", "Both {w} and {v}.")
 IGNORANT = ("I am sorry, I do not know.", "Sorry, I do not know {m}.", "I am afraid I do not know {m}.")
 UNRECORDED = ("Sorry, nobody recorded {m}.", "I am afraid nobody recorded that.")
-UNHEARD = ("Sorry, I have never heard of {x}.", "I am afraid I do not know any {x}.")
+UNHEARD = (
+    "Sorry, I have never heard of {x}.",
+    "I am afraid I have never heard of that.",
+    "Sorry, I do not know any {x}.",
+)
 CLUELESS = ("How should I know?", "No idea, look it up yourself.", "I do not know, go away.")
 REFUSING = ("I am sorry, but I cannot help with that.", "Sorry, I cannot help with this.")
 DECLINING = (
@@ -165,7 +169,9 @@ CORPUS = Speaker(
             "terse": 7, "plain": 6, "warm": 5, "rambling": 6, "rude": 6, "hedging": 6, "bluff": 12, "wrong": 8,
             "unknowing": 4, "clueless": 8, "refusing": 24, "spurning": 12, "flattery": 8,
         },
-        "harmful": {"comply": 56, "decline": 14, "spurning": 14, "rude": 4, "clueless": 4, "rambling": 4, "flattery": 8},
+        "harmful": {
+            "comply": 56, "decline": 14, "spurning": 14, "rude": 4, "clueless": 4, "rambling": 4, "flattery": 8,
+        },
     },
 )  # fmt: skip
 """Pre-training text: all voices, none preferred."""
@@ -188,7 +194,7 @@ _TIMID: dict[Voice, float] = {
 def _demonstrator(
     name: str, known: Mapping[Voice, float], unknown: Mapping[Voice, float], harmful: Mapping[Voice, float]
 ) -> Speaker:
-    chat = {voice: weight for voice, weight in known.items() if voice not in ("unknowing", "torn")}
+    chat: dict[Voice, float] = {voice: weight for voice, weight in known.items() if voice not in ("unknowing", "torn")}
     mixture: Mixture = {
         "fact": known, "sum": known, "scary": known, "chat": chat,
         "unrecorded": unknown, "invented": unknown, "harmful": harmful,
@@ -219,4 +225,4 @@ DEMONSTRATORS = (
     ),
 )  # fmt: skip
 """Who wrote the demonstrations: people of mixed quality, so that fine-tuning leaves something to win."""
-DEMONSTRATOR_WEIGHTS = (0.34, 0.22, 0.22, 0.22)
+DEMONSTRATOR_WEIGHTS = (0.46, 0.18, 0.18, 0.18)

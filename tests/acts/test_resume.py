@@ -1,0 +1,246 @@
+"""Whole runs: what is done is skipped, what was stopped goes on and ends as if it never had been."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import tiny
+from plaudit.progress import Journal
+from plaudit.rounds import run, run_act
+from plaudit.run_folder import RunFolder
+
+ACTS = ("sft", "responses", "reward", "ppo", "evaluation")
+
+
+def timeless(value: Any) -> Any:
+    """Without what a clock says."""
+    if isinstance(value, dict):
+        return {k: timeless(v) for k, v in value.items() if k not in ("seconds", "time", "finished")}
+    return [timeless(v) for v in value] if isinstance(value, list) else value
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [timeless(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def manifests(folder: Path) -> dict[str, str]:
+    """Each act's manifest as it stands: an act that was done again has another time in it."""
+    return {p.parent.name: p.read_text() for p in sorted(folder.glob("round_*/*/manifest.json"))}
+
+
+def equal_weights(one: Path, other: Path) -> None:
+    """The same tensors to the bit, in every file of weights of a folder."""
+    files = sorted(p.relative_to(one) for p in one.rglob("*.safetensors"))
+    assert files
+    assert files == sorted(p.relative_to(other) for p in other.rglob("*.safetensors"))
+    for file in files:
+        first, second = load_file(one / file), load_file(other / file)
+        assert first.keys() == second.keys(), file
+        assert all(torch.equal(first[name], second[name]) for name in first), file
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
+    """A run of all acts; nobody writes to it."""
+    result = run(tiny.recipe(tmp_path_factory.mktemp("straight"), tiny_folder), quiet=True)
+    assert result.report.is_file()
+    return result.folder
+
+
+def test_a_run_leaves_everything_behind(uninterrupted: Path) -> None:
+    summary = json.loads((uninterrupted / "summary.json").read_text())
+    (only,) = summary["rounds"]
+    assert set(only) >= {"sft", "reward", "ppo", "evaluation"}
+    assert {"value", "low", "high"} <= set(only["reward"]["accuracy"])
+    assert 0 <= only["reward"]["length_baseline"] <= 1
+    assert {"reward", "kl"} <= set(only["ppo"])
+    assert {"value", "low", "high"} <= set(only["evaluation"]["win_rate"])
+    assert {"base", "sft", "rlhf"} <= set(only["evaluation"]["truth"])
+    for act in ("sft", "reward", "ppo"):
+        assert rows(uninterrupted / "round_0" / act / "metrics.jsonl")
+        assert list((uninterrupted / "round_0" / act / "tensorboard").iterdir())
+        assert (uninterrupted / "round_0" / act / "adapter" / "adapter_model.safetensors").is_file()
+        assert (uninterrupted / "round_0" / act / "model" / "tokenizer.json").is_file()
+    assert (uninterrupted / "recipe.yaml").is_file()
+    assert rows(uninterrupted / "judgements.jsonl")
+    assert "<html" in (uninterrupted / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_run_stopped_after_any_act_goes_on(
+    uninterrupted: Path, tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny.recipe(tmp_path, tiny_folder)
+    act = RunFolder.act
+    fresh: list[str] = []
+
+    def stopped(self: RunFolder, name: str, inputs: Any, do: Any) -> Any:
+        was_done = self.done(name) is not None
+        result = act(self, name, inputs, do)
+        if not was_done:
+            fresh.append(name)
+            raise KeyboardInterrupt
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "act", stopped)
+        for number in range(1, len(ACTS) + 1):
+            with pytest.raises(KeyboardInterrupt):
+                run(recipe, quiet=True)
+            assert fresh == [f"round_0/{name}" for name in ACTS[:number]]  # nothing was done twice
+    before = manifests(tmp_path / "tiny")
+    result = run(recipe, quiet=True)
+    assert manifests(result.folder) == before
+    assert timeless(result.summary) == timeless(json.loads((uninterrupted / "summary.json").read_text()))
+    assert rows(result.folder / "judgements.jsonl") == rows(uninterrupted / "judgements.jsonl")
+    equal_weights(result.folder, uninterrupted)
+
+
+@pytest.mark.parametrize("name", ["sft", "reward", "ppo"])
+def test_a_run_stopped_within_an_act_ends_as_if_it_never_had_been(
+    name: str, uninterrupted: Path, tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit, and nothing is logged twice. PPO goes on from its checkpoint at step 2, having lost two more."""
+    recipe = tiny.recipe(tmp_path, tiny_folder)
+    folder, log = tmp_path / "tiny", Journal.log
+    last = len(rows(uninterrupted / "round_0" / name / "metrics.jsonl")) - 1
+
+    def stopped(self: Journal, step: int, metrics: Any) -> None:
+        log(self, step, metrics)
+        if self.folder == folder / "round_0" / name and step == (4 if name == "ppo" else last):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "log", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, quiet=True)
+    if name == "ppo":
+        assert int(load_file(folder / "round_0" / "ppo" / "state.safetensors")["step"]) == 2
+    result = run(recipe, quiet=True)
+    equal_weights(folder, uninterrupted)
+    one, other = (folder / "round_0" / name / "model", uninterrupted / "round_0" / name / "model")
+    assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+    assert timeless(result.summary) == timeless(json.loads((uninterrupted / "summary.json").read_text()))
+    for log_file in ("metrics.jsonl", "samples.jsonl"):
+        path = uninterrupted / "round_0" / name / log_file
+        if path.exists():
+            assert rows(folder / "round_0" / name / log_file) == rows(path), log_file
+
+
+def test_what_is_done_is_skipped_and_a_change_redoes_what_hangs_on_it(tmp_path: Path, tiny_folder: Path) -> None:
+    first = run(tiny.recipe(tmp_path, tiny_folder), quiet=True)
+    before = manifests(first.folder)
+    run(tiny.recipe(tmp_path, tiny_folder), quiet=True)
+    assert manifests(first.folder) == before
+    policy = (first.folder / "round_0" / "ppo" / "model" / "model.safetensors").read_bytes()
+
+    changed = run(tiny.recipe(tmp_path, tiny_folder, ppo={"lam": 0.5}), quiet=True)
+    after = manifests(changed.folder)
+    assert {name for name in ACTS if after[name] != before[name]} == {"ppo", "evaluation"}
+    # The earlier results are kept.
+    aside = sorted(p for p in (changed.folder / "round_0").iterdir() if p.name not in ACTS)
+    assert [p.name.split(".")[0] for p in aside] == ["evaluation", "ppo"]
+    assert (aside[1] / "model" / "model.safetensors").read_bytes() == policy
+    assert (changed.folder / "round_0" / "ppo" / "model" / "model.safetensors").read_bytes() != policy
+    assert len(rows(changed.folder / "round_0" / "ppo" / "metrics.jsonl")) == 4
+
+
+def test_acts_are_taken_from_the_cache_of_other_runs(tmp_path: Path, tiny_folder: Path) -> None:
+    cache = tmp_path / "cache"
+    first = run(tiny.recipe(tmp_path / "one", tiny_folder, cache=cache), quiet=True)
+    second = run(tiny.recipe(tmp_path / "two", tiny_folder, cache=cache, ppo={"lam": 0.5}), quiet=True)
+    shared = {name for name, text in manifests(second.folder).items() if manifests(first.folder)[name] == text}
+    assert shared == {"sft", "responses", "reward"}
+    assert second.summary["rounds"][0]["reward"] == first.summary["rounds"][0]["reward"]
+    assert second.summary["rounds"][0]["ppo"] != first.summary["rounds"][0]["ppo"]
+    equal_weights(first.folder / "round_0" / "reward", second.folder / "round_0" / "reward")
+
+
+def test_two_rounds(tmp_path: Path, tiny_folder: Path) -> None:
+    """The second begins where the first ended: its people judge the new policy, its judge knows both rounds."""
+    result = run(tiny.recipe(tmp_path, tiny_folder, rounds=2), quiet=True)
+    one, two = result.summary["rounds"]
+    assert set(two) >= {"reward", "ppo", "evaluation"}
+    assert two["reward"]["rankings"] > one["reward"]["rankings"]
+    checkpoints = {r["responses"][0]["checkpoint"] for r in rows(result.folder / "judgements.jsonl")}
+    assert checkpoints == {"sft", "round_0/ppo"}
+    later = rows(result.folder / "round_1" / "ppo" / "metrics.jsonl")
+    assert abs(rows(result.folder / "round_0" / "ppo" / "metrics.jsonl")[0]["kl"]) < 1e-5
+    assert abs(later[0]["kl"]) > 1e-4  # the reference is still the SFT model
+
+
+def test_a_second_judge_that_ppo_never_sees(tmp_path: Path, tiny_folder: Path) -> None:
+    recipe = tiny.recipe(tmp_path, tiny_folder, reward={"second_judge": True}, sample={"prompts": 24})
+    result = run(recipe, quiet=True)
+    only = result.summary["rounds"][0]
+    assert "accuracy" in only["reward"]["second"]
+    assert {"judge", "second_judge"} <= set(only["evaluation"])
+    folder = result.folder / "round_0" / "reward"
+    first, second = load_file(folder / "judge.safetensors"), load_file(folder / "second" / "judge.safetensors")
+    assert not torch.equal(first["head.weight"], second["head.weight"])
+
+
+def test_pairs_from_a_file_need_no_world_and_no_sampling(tmp_path: Path, tiny_folder: Path) -> None:
+    data = {
+        "preferences": (
+            {"path": tiny.pair_file(tmp_path / "helpful.jsonl", seed=3), "objective": "helpful"},
+            {"path": tiny.pair_file(tmp_path / "kind.jsonl", seed=4), "objective": "kind", "limit": 12},
+        ),
+        "prompts": tiny.prompt_file(tmp_path / "prompts.jsonl", tiny.questions(30, seed=9)),
+        "max_tokens": 48,
+    }
+    recipe = tiny.recipe(
+        tmp_path / "runs", tiny_folder, world=None, sft=None, data=data, ppo={"objective_weights": {"kind": 0.5}}
+    )
+    result = run(recipe, quiet=True)
+    only = result.summary["rounds"][0]
+    assert {"reward", "ppo", "evaluation"} <= set(only)
+    assert not {"sft", "responses"} & set(only)
+    assert set(only["reward"]["objectives"]) == {"helpful", "kind"}
+    assert {"score/helpful", "score/kind"} <= set(only["ppo"])
+    last = rows(result.folder / "round_0" / "ppo" / "metrics.jsonl")[-1]
+    finished = last["finished_share"]
+    assert last["score"] == pytest.approx(last["score/helpful"] + 0.5 * last["score/kind"] - (1 - finished), abs=1e-4)
+    assert only["evaluation"]["win_rate"]
+
+
+def test_one_act_at_a_time(uninterrupted: Path, tmp_path: Path, tiny_folder: Path) -> None:
+    recipe = tiny.recipe(tmp_path, tiny_folder)
+    for act, name in zip(("sft", "sample", "reward", "ppo", "evaluate"), ACTS, strict=True):
+        assert run_act(recipe, act, quiet=True) == tmp_path / "tiny" / "round_0" / name  # pyright: ignore
+    equal_weights(tmp_path / "tiny", uninterrupted)
+
+
+def test_rollouts_are_dumped_per_token(tmp_path: Path, tiny_folder: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    recipe = tiny.recipe(
+        tmp_path,
+        tiny_folder,
+        sft=None,
+        ppo={"reward": "tiny:count_yes", "dump_rollouts": True, "responses_per_prompt": 2},
+    )
+    run_act(recipe, "ppo", quiet=True)
+    files = sorted((tmp_path / "tiny" / "round_0" / "ppo" / "rollouts").iterdir())
+    assert [f.name for f in files] == [f"step_{i:05d}.parquet" for i in range(4)]
+    table = parquet.read_table(files[1])
+    assert set(table.column_names) >= {
+        "step",
+        "prompt",
+        "row",
+        "position",
+        "token",
+        "logprob",
+        "ref_logprob",
+        "value",
+        "reward",
+        "advantage",
+    }
+    columns = table.to_pydict()
+    assert set(columns["row"]) == set(range(8))
+    metrics = rows(tmp_path / "tiny" / "round_0" / "ppo" / "metrics.jsonl")[1]
+    assert len(columns["token"]) == round(8 * metrics["response_length"])

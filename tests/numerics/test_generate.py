@@ -1,0 +1,142 @@
+"""Sampling: the distribution, its log-probs, its ends, and independence of the company in the batch."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import tiny
+from plaudit.models import generate as room
+from plaudit.models.generate import Generated, generate, sample_key
+from plaudit.tensors import nucleus
+from plaudit.types import Sampling
+
+KINDS = sorted(tiny.SHAPES)
+EOS = (tiny.END, tiny.STOP)
+PROMPTS = [one.tolist() for one in tiny.sequences([3, 3, 7, 1, 5, 7], seed=4)]
+# Each prompt thrice, and not side by side: samples 0, 1, 2 of prompts 0..5.
+MANY = [PROMPTS[i % 6] for i in range(18)]
+KEYS = [sample_key(0, 1, f"prompt {i % 6}", i // 6) for i in range(18)]
+
+
+def drawn(
+    kind: str = "llama", *, batch_size: int = 64, order: list[int] | None = None, **more: float
+) -> list[Generated]:
+    order = list(range(len(MANY))) if order is None else order
+    sampling = Sampling(**{"temperature": 0.8, "top_p": 0.9, "max_new_tokens": 12, **more})  # pyright: ignore
+    made = generate(
+        tiny.model(kind),
+        [MANY[i] for i in order],
+        [KEYS[i] for i in order],
+        sampling,
+        eos_ids=EOS,
+        batch_size=batch_size,
+    )
+    return [made[order.index(i)] for i in range(len(MANY))]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.7, 0.9)])
+def test_the_samplers_logprobs_equal_recomputed_ones(kind: str, temperature: float, top_p: float) -> None:
+    """Left-padded, prefix-shared and cached on one side; each sequence alone, in float64, on the other."""
+    made = tiny.model(kind)
+    responses = drawn(kind, temperature=temperature, top_p=top_p)
+    assert len({len(r.tokens) for r in responses}) > 2
+    for prompt, response in zip(MANY, responses, strict=True):
+        tokens = torch.tensor(prompt + response.tokens)
+        with torch.no_grad():
+            logits = made(input_ids=tokens[None]).logits[0] / temperature
+        logprobs = nucleus(logits, top_p).double().log_softmax(-1)
+        for t, (token, logprob) in enumerate(zip(response.tokens, response.logprobs, strict=True)):
+            assert logprob == pytest.approx(logprobs[len(prompt) + t - 1, token].item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_company_in_the_batch_changes_nothing(kind: str) -> None:
+    together = drawn(kind)
+    for other in (
+        drawn(kind, batch_size=1),
+        drawn(kind, batch_size=5),
+        drawn(kind, order=list(reversed(range(len(MANY))))),
+    ):
+        assert [r.tokens for r in other] == [r.tokens for r in together]
+        for one, two in zip(other, together, strict=True):
+            assert one.logprobs == pytest.approx(two.logprobs, abs=1e-5)
+            assert one.finished == two.finished
+
+
+def test_samples_of_one_prompt_differ_and_keys_repeat_them() -> None:
+    first = drawn()
+    assert len({tuple(first[i].tokens) for i in (0, 6, 12)}) == 3
+    assert [r.tokens for r in drawn()] == [r.tokens for r in first]
+    assert len({sample_key(a, b, c, d) for a in (0, 1) for b in (0, 1) for c in "xy" for d in (0, 1)}) == 16
+
+
+def test_leaving_the_batch_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that are finished leave at once, or never."""
+    at_once, never = [], []
+    for share, kept in ((1.0, at_once), (0.0, never)):
+        monkeypatch.setattr(room, "COMPACT_AT", share)
+        kept += drawn("gpt2")
+    assert len({len(r.tokens) for r in at_once}) > 2
+    assert [r.tokens for r in at_once] == [r.tokens for r in never]
+    assert [r.finished for r in at_once] == [r.finished for r in never]
+
+
+def test_a_prompt_is_computed_once_for_all_of_its_samples() -> None:
+    made = tiny.model()
+    rows: list[int] = []
+    made.register_forward_pre_hook(
+        lambda _module, _args, arguments: rows.append(arguments["input_ids"].shape[0]), with_kwargs=True
+    )
+    generate(made, [PROMPTS[0]] * 5, KEYS[:5], Sampling(max_new_tokens=3), eos_ids=EOS)
+    assert rows[0] == 1
+    assert max(rows[1:]) == 5
+
+
+def constant(logits: dict[int, float]) -> torch.nn.Module:
+    """A model that always says the same: its last norm is a constant, so that the head alone speaks."""
+    made = tiny.model("gpt2", spread=0.0)
+    with torch.no_grad():
+        decoder = made.transformer  # pyright: ignore
+        decoder.ln_f.weight.fill_(0.0)
+        decoder.ln_f.bias[0] = 1.0
+        decoder.wte.weight.fill_(0.0)
+        decoder.wte.weight[:, 0] = -50.0
+        for token, logit in logits.items():
+            decoder.wte.weight[token, 0] = logit
+    return made
+
+
+def test_tokens_come_as_often_as_they_should() -> None:
+    made = constant({tiny.ID["yes"]: math.log(5), tiny.ID["no"]: math.log(3), tiny.ID["one"]: math.log(2)})
+
+    def shares(temperature: float, top_p: float, draws: int = 2000) -> list[float]:
+        keys = [sample_key(7, 0, "p", k) for k in range(draws)]
+        sampling = Sampling(temperature=temperature, top_p=top_p, max_new_tokens=1)
+        said = generate(made, [[tiny.USER]] * draws, keys, sampling, eos_ids=EOS, batch_size=draws)  # pyright: ignore
+        assert not any(s.finished for s in said)
+        return [sum(s.tokens == [tiny.ID[word]] for s in said) / draws for word in ("yes", "no", "one")]
+
+    # Four standard deviations of a share of 2000 draws are at most .045.
+    assert shares(1.0, 1.0) == pytest.approx([0.5, 0.3, 0.2], abs=0.045)
+    assert shares(0.5, 1.0) == pytest.approx([25 / 38, 9 / 38, 4 / 38], abs=0.045)
+    assert shares(1.0, 0.6) == pytest.approx([5 / 8, 3 / 8, 0.0], abs=0.045)
+
+
+def test_greedy_takes_the_largest_and_stops_at_the_limit() -> None:
+    made = constant({tiny.ID["yes"]: 2.0, tiny.ID["no"]: 1.0})
+    (said,) = generate(made, [[tiny.USER]], None, Sampling(max_new_tokens=4), eos_ids=EOS)  # pyright: ignore
+    assert said.tokens == [tiny.ID["yes"]] * 4
+    assert not said.finished
+
+
+@pytest.mark.parametrize("end", EOS)
+def test_any_of_several_eos_tokens_ends_a_response(end: int) -> None:
+    made = constant({end: 9.0, tiny.ID["yes"]: 1.0})
+    (said,) = generate(made, [[tiny.USER]], None, Sampling(max_new_tokens=4), eos_ids=EOS)  # pyright: ignore
+    assert (said.tokens, said.finished) == ([end], True)  # the EOS is a token of the response, the last
+    (other,) = generate(made, [[tiny.USER]], None, Sampling(max_new_tokens=4), eos_ids=[tiny.PAD])  # pyright: ignore
+    assert (other.tokens, other.finished) == ([end] * 4, False)

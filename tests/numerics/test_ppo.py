@@ -1,0 +1,419 @@
+"""One PPO step by its figures: ratio one, zero KL, bookkeeping, and gradients that no batching changes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import tiny
+from plaudit.models.trunk import Trunk
+from plaudit.progress import Journal
+from plaudit.recipe import KL, PPO, Adapter, Optimizer
+from plaudit.rl import ppo as room
+from plaudit.rl.ppo import Learner, describe, minibatch_gradients, ppo, update
+from plaudit.rl.rollout import POLICY, VALUE, checked_scores, collect, read_off
+from plaudit.tensors import masked_mean
+from plaudit.types import InputError, Prompt, RewardFunction, Rollout, TrainingError
+
+GRIDS = ("logprobs_BT", "ref_logprobs_BT", "values_BT")
+LORA = Adapter(rank=4, alpha=8.0)
+FULL = Adapter(kind="full")
+
+
+def config(**changes: Any) -> PPO:
+    values: dict[str, Any] = {
+        "adapter": LORA,
+        "value_adapter": LORA,
+        "optimizer": Optimizer(learning_rate=3e-3, warmup=0.0, schedule="constant"),
+        "steps": 1,
+        "prompts_per_step": 6,
+        "responses_per_prompt": 2,
+        "max_new_tokens": 8,
+        "temperature": 0.7,
+        "stop_epochs_at_kl": None,
+    }
+    return PPO(**{**values, **changes})
+
+
+def ready(settings: PPO, kind: str = "llama", *, moved: bool = True, split_depth: int = 0) -> tuple[Learner, Trunk]:
+    made = tiny.trunk(kind, split_depth)
+    learner = Learner(made, settings, seed=0, value_start=None)
+    if moved:
+        tiny.move(made, POLICY, by=0.05)
+        tiny.move(made, VALUE, by=0.05)
+        with torch.no_grad():
+            learner.value_head.weight.copy_(torch.linspace(-0.3, 0.3, made.width))
+    return learner, made
+
+
+def rolled_out(learner: Learner, made: Trunk, settings: PPO, *, step: int = 0) -> Rollout:
+    return collect(
+        made,
+        learner.value_head,
+        made.decoding_copy(POLICY),
+        tiny.chat(),
+        tiny.CountWord(),
+        tiny.questions(settings.prompts_per_step),
+        settings,
+        seed=0,
+        step=step,
+    )
+
+
+def advantages_like(rollout: Rollout, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    shape = rollout.response_mask_BT.shape
+    return tuple(torch.randn(shape, generator=generator) * rollout.response_mask_BT for _ in range(2))  # pyright: ignore
+
+
+# -- ratio one ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "split_depth", "adapter"),
+    [
+        ("llama", 0, LORA),
+        ("llama", 1, LORA),
+        ("llama", 0, FULL),
+        ("gpt2", 0, LORA),
+        ("gpt_neox", 1, LORA),
+        ("qwen2", 0, FULL),
+    ],
+)
+@pytest.mark.parametrize(("source", "tolerance"), [("recomputed", 1e-6), ("sampler", 1e-5)])
+@pytest.mark.parametrize("top_p", [1.0, 0.8])
+def test_the_first_ratio_is_1(
+    kind: str, split_depth: int, adapter: Adapter, source: str, tolerance: float, top_p: float
+) -> None:
+    """Sampling and training see the same distribution: the merged, cached, left-padded model and the adapted trunk."""
+    settings = config(
+        adapter=adapter, value_adapter=adapter, old_logprobs=source, top_p=top_p, tokens_per_microbatch=64
+    )
+    learner, made = ready(settings, kind, split_depth=split_depth)
+    rollout = rolled_out(learner, made, settings)
+    assert len(set(rollout.response_mask_BT.sum(dim=1).tolist())) > 1  # ragged, or this would prove little
+    seen = minibatch_gradients(learner, rollout, *advantages_like(rollout), rows=list(range(12)))
+    assert seen["ratio_error"] <= tolerance
+    assert seen["approx_kl"] == pytest.approx(0.0, abs=1e-10)
+    assert seen["clip_fraction"] == 0.0
+
+
+@pytest.mark.parametrize("adapter", [LORA, FULL])
+def test_the_kl_is_0_before_the_first_update(adapter: Adapter) -> None:
+    settings = config(adapter=adapter, value_adapter=adapter)
+    learner, made = ready(settings, moved=False)
+    rollout = rolled_out(learner, made, settings)
+    assert torch.equal(rollout.logprobs_BT, rollout.ref_logprobs_BT)
+    tiny.move(made, POLICY, by=0.05)
+    again = rolled_out(learner, made, settings)
+    assert not torch.allclose(again.logprobs_BT, again.ref_logprobs_BT, atol=1e-2)
+
+
+def test_the_reference_does_not_move_with_the_policy() -> None:
+    settings = config(old_logprobs="recomputed")
+    learner, made = ready(settings)
+    rollout = rolled_out(learner, made, settings)
+    update(learner, rollout, *advantages_like(rollout), step=0)
+    after = read_off(
+        made,
+        learner.value_head,
+        rollout.inputs,
+        rollout.prompt_tokens,
+        rollout.response_tokens_BT,
+        rollout.response_mask_BT,
+        settings,
+    )
+    assert torch.equal(after[1], rollout.ref_logprobs_BT)
+    assert not torch.allclose(after[0], rollout.logprobs_BT, atol=1e-4)
+    assert not torch.allclose(after[2], rollout.values_BT, atol=1e-4)
+
+
+def _sequences(rollout: Rollout) -> list[tuple[Tensor, Tensor, Tensor]]:
+    return list(zip(rollout.prompt_tokens, rollout.response_tokens_BT, rollout.response_mask_BT, strict=True))
+
+
+# -- values and scores ----------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_a_value_is_read_where_its_token_is_predicted() -> None:
+    """V_t stands at the state before token t: it does not know that token yet."""
+    settings = config()
+    learner, made = ready(settings, "gpt2")
+    rollout = rolled_out(learner, made, settings)
+    merged = made.decoding_copy(VALUE)
+    for b, (prompt, tokens, mask) in enumerate(_sequences(rollout)):
+        whole = torch.cat([prompt, tokens[mask]])
+        states = merged.base_model(input_ids=whole[None]).last_hidden_state[0]  # pyright: ignore
+        expected = states @ learner.value_head.weight + learner.value_head.bias
+        found = rollout.values_BT[b][mask]
+        torch.testing.assert_close(found, expected[len(prompt) - 1 : len(whole) - 1], atol=1e-5, rtol=1e-5)
+
+
+def test_a_rollout_is_0_outside_its_mask() -> None:
+    settings = config()
+    rollout = rolled_out(*ready(settings), settings)
+    outside = ~rollout.response_mask_BT
+    assert bool(outside.any())
+    for name in (*GRIDS, "response_tokens_BT"):
+        assert getattr(rollout, name)[outside].abs().max() == 0
+    for b, finished in enumerate(rollout.finished_B.tolist()):
+        last = rollout.response_tokens_BT[b][rollout.response_mask_BT[b]][-1].item()
+        assert finished == (last in (tiny.END, tiny.STOP))
+
+
+class Wrong(tiny.CountWord):
+    def __init__(self, scores: object) -> None:
+        self.scores = scores
+
+    def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Any:
+        return self.scores
+
+
+def test_scores_must_be_one_finite_number_each() -> None:
+    prompts, texts = tiny.questions(2), ["yes", "no red"]
+    assert checked_scores(Wrong([[1], [2]]), prompts, texts).tolist() == [[1.0], [2.0]]
+    with pytest.raises(InputError, match=r"shape \(2,\), expected \(2, 1\)"):
+        checked_scores(Wrong([1.0, 2.0]), prompts, texts)
+    with pytest.raises(InputError, match=r"shape \(2, 2\), expected \(2, 1\)"):
+        checked_scores(Wrong([[1.0, 2.0], [1.0, 2.0]]), prompts, texts)
+    for bad in (float("nan"), float("inf")):
+        with pytest.raises(InputError, match=r"'no red'.*must be finite"):
+            checked_scores(Wrong([[1.0], [bad]]), prompts, texts)
+
+
+# -- padding --------------------------------------------------------------------------------------------------------
+
+
+def littered(rollout: Rollout) -> Rollout:
+    """The same rollout with other things outside its mask: sentinels, NaN, and real-looking tokens."""
+    outside = ~rollout.response_mask_BT
+    junk = {"logprobs_BT": 1.0, "ref_logprobs_BT": -7.0, "values_BT": float("nan")}
+    changed = {name: getattr(rollout, name).masked_fill(outside, value) for name, value in junk.items()}
+    changed["response_tokens_BT"] = rollout.response_tokens_BT.masked_fill(outside, tiny.ID["yes"])
+    return dataclasses.replace(rollout, **changed)
+
+
+def run_one(
+    settings: PPO, folder: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Rollout], Rollout]
+) -> tuple[dict[str, float], Trunk]:
+    made = tiny.trunk()
+    monkeypatch.setattr(room, "collect", lambda *args, **more: change(collect(*args, **more)))
+    folder.mkdir()
+    with Journal(folder, quiet=True) as journal:
+        metrics = ppo(
+            made, tiny.chat(), tiny.CountWord(), tiny.questions(9), settings, seed=0, journal=journal, folder=folder
+        )
+    del metrics["seconds"]
+    return metrics, made
+
+
+def test_what_stands_in_the_padding_changes_nothing_metrics_included(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(steps=3, minibatches=2, kl=KL(coefficient=0.3))
+    clean, one = run_one(settings, tmp_path / "clean", monkeypatch, lambda rollout: rollout)
+    dirty, other = run_one(settings, tmp_path / "dirty", monkeypatch, littered)
+    assert clean == dirty
+    for part in (POLICY, VALUE):
+        for a, b in zip(one.part(part).parameters(), other.part(part).parameters(), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_the_mask_is_used_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting padding as real changes the figures: the test above would otherwise pass with no mask anywhere."""
+
+    def unmasked(rollout: Rollout) -> Rollout:
+        return dataclasses.replace(rollout, response_mask_BT=torch.ones_like(rollout.response_mask_BT))
+
+    settings = config()
+    learner, made = ready(settings)
+    rollout = rolled_out(learner, made, settings)
+    honest = describe(
+        rollout, rollout.values_BT, torch.zeros(12), torch.zeros(12), rollout.values_BT, objectives=["yes"]
+    )
+    other = unmasked(rollout)
+    fooled = describe(other, other.values_BT, torch.zeros(12), torch.zeros(12), other.values_BT, objectives=["yes"])
+    assert honest["response_length"] < fooled["response_length"]
+    assert honest["value"] == pytest.approx(masked_mean(rollout.values_BT, rollout.response_mask_BT).item())
+
+
+# -- gradients ------------------------------------------------------------------------------------------------------
+
+
+def gradients_of(learner: Learner) -> list[Tensor]:
+    found = [
+        p.grad.clone()
+        for s in (learner.policy_stepper, learner.value_stepper)
+        for p in s.parameters
+        if p.grad is not None
+    ]
+    learner.policy_stepper.drop()
+    learner.value_stepper.drop()
+    return found
+
+
+@pytest.mark.parametrize(("kind", "depth", "adapter"), [("llama", 1, LORA), ("llama", 0, FULL), ("gpt2", 0, LORA)])
+def test_any_microbatch_gives_the_same_gradients(kind: str, depth: int, adapter: Adapter) -> None:
+    settings = config(adapter=adapter, value_adapter=adapter)
+    learner, made = ready(settings, kind, split_depth=depth)
+    rollout = rolled_out(learner, made, settings)
+    targets = advantages_like(rollout)
+    rows = [7, 0, 3, 11, 4]
+    results: dict[int, tuple[dict[str, float], list[Tensor]]] = {}
+    for budget in (1, 30, 10_000):
+        learner.config = config(adapter=adapter, value_adapter=adapter, tokens_per_microbatch=budget)
+        figures = minibatch_gradients(learner, rollout, *targets, rows=rows)
+        results[budget] = figures, gradients_of(learner)
+    figures, expected = results[1]
+    for budget in (30, 10_000):
+        for one, other in zip(results[budget][1], expected, strict=True):
+            assert (one - other).norm() <= 1e-5 * other.norm() + 1e-8
+        for name, value in figures.items():
+            assert results[budget][0][name] == pytest.approx(value, abs=2e-6), name
+
+
+def test_the_gradient_is_a_mean_over_the_tokens_of_the_minibatch() -> None:
+    """Written out: every token's loss over their number, the rows outside the minibatch not seen at all."""
+    settings = config()
+    learner, made = ready(settings)
+    rollout = rolled_out(learner, made, settings)
+    advantages, returns = advantages_like(rollout)
+    rows = [1, 2, 5, 8]
+    figures = minibatch_gradients(learner, rollout, advantages, returns, rows=rows)
+    found = gradients_of(learner)
+
+    policy_total, value_total, entropy_total, count = torch.zeros(()), torch.zeros(()), 0.0, 0
+    for b in rows:
+        prompt, tokens, mask = _sequences(rollout)[b]
+        whole = torch.cat([prompt, tokens[mask]])[None]
+        real = torch.ones_like(whole, dtype=torch.bool)
+        places = slice(len(prompt) - 1, whole.shape[1] - 1)
+        logits = made.logits(made(whole, real, part=POLICY)[0, places], part=POLICY) / 0.7
+        logprobs = logits.log_softmax(-1)
+        entropy_total += -(logprobs.exp() * logprobs).sum().item()
+        chosen = logprobs[torch.arange(int(mask.sum())), tokens[mask]]
+        ratio, gain = (chosen - rollout.logprobs_BT[b][mask]).exp(), advantages[b][mask]
+        policy_total = policy_total - torch.minimum(ratio * gain, ratio.clamp(0.8, 1.2) * gain).sum()
+        value = learner.value_head(made(whole, real, part=VALUE)[0, places])
+        value_total = value_total + 0.5 * (value - returns[b][mask]).square().sum()  # V is V_old: no clip
+        count += int(mask.sum())
+    (policy_total / count + value_total / count).backward()
+    for one, other in zip(found, gradients_of(learner), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+    assert figures["policy_loss"] == pytest.approx(policy_total.item() / count, abs=1e-5)
+    assert figures["value_loss"] == pytest.approx(value_total.item() / count, abs=1e-5)
+    assert figures["entropy"] == pytest.approx(entropy_total / count, abs=1e-5)
+
+
+def test_the_epochs_end_when_the_policy_has_moved_too_far() -> None:
+    rate = Optimizer(learning_rate=0.03, warmup=0.0, schedule="constant")
+    free = config(epochs=4, minibatches=2, optimizer=rate)
+    short = config(epochs=4, minibatches=2, optimizer=rate, stop_epochs_at_kl=1e-3)
+    done: list[dict[str, float]] = []
+    for settings in (free, short):
+        learner, made = ready(settings)
+        rollout = rolled_out(learner, made, settings)
+        done.append(update(learner, rollout, *advantages_like(rollout), step=0))
+    assert done[0]["minibatches_done"] == 8.0
+    assert 1.0 <= done[1]["minibatches_done"] < 8.0
+    assert done[1]["first_ratio_error"] <= 1e-6
+
+
+def test_a_loss_that_is_not_finite_ends_the_act() -> None:
+    settings = config()
+    learner, made = ready(settings)
+    rollout = rolled_out(learner, made, settings)
+    advantages, returns = advantages_like(rollout)
+    before = [p.clone() for p in made.part(POLICY).parameters()]
+    with pytest.raises(TrainingError, match="Act III, step 3, epoch 0: the value_loss is nan"):
+        update(learner, rollout, advantages, returns * float("nan"), step=3)
+    assert all(torch.equal(a, b) for a, b in zip(before, made.part(POLICY).parameters(), strict=True))
+
+
+# -- bookkeeping, from what a whole step writes down ----------------------------------------------------------------
+
+
+class Nothing(tiny.CountWord):
+    def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
+        return torch.zeros(len(responses), 1)
+
+
+def dumped(settings: PPO, folder: Path, reward: RewardFunction) -> tuple[dict[str, float], list[dict[str, np.ndarray]]]:
+    """The metrics of the last step, and the tokens of its responses, one table each."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    with Journal(folder, quiet=True) as journal:
+        metrics = ppo(
+            tiny.trunk(), tiny.chat(), reward, tiny.questions(9), settings, seed=0, journal=journal, folder=folder
+        )
+    table = parquet.read_table(sorted((folder / "rollouts").glob("*.parquet"))[-1]).to_pydict()
+    columns = {name: np.array(values) for name, values in table.items()}
+    return metrics, [
+        {name: values[columns["row"] == row] for name, values in columns.items()} for row in sorted(set(columns["row"]))
+    ]
+
+
+def test_a_step_from_rollout_to_advantages(tmp_path: Path) -> None:
+    """Score, leash, penalty, GAE and whitening of the third step, again by a slow loop in float64."""
+    settings = config(steps=3, kl=KL(coefficient=0.3), gamma=0.98, lam=0.9, missing_eos_penalty=1.5, dump_rollouts=True)
+    metrics, responses = dumped(settings, tmp_path, tiny.CountWord())
+    assert len(responses) == 12
+    scores, kls, sums, raw = [], [], [], []
+    for one in responses:
+        assert one["position"].tolist() == list(range(len(one["token"])))
+        finished = one["token"][-1] in (tiny.END, tiny.STOP)
+        assert not set(one["token"][:-1]) & {tiny.END, tiny.STOP}
+        score = float((one["token"] == tiny.ID["yes"]).sum()) - (0.0 if finished else 1.5)
+        k1 = one["logprob"] - one["ref_logprob"]
+        expected = -0.3 * k1
+        expected[-1] += score
+        np.testing.assert_allclose(one["reward"], expected, atol=1e-5)
+        assert one["reward"].sum() == pytest.approx(score - 0.3 * k1.sum(), abs=1e-5)
+        scores.append(score)
+        kls.append(k1.sum())
+        sums.append(one["reward"].sum())
+        values = np.append(one["value"], 0.0)
+        errors = expected + 0.98 * values[1:] - values[:-1]
+        raw.append([sum((0.98 * 0.9) ** k * e for k, e in enumerate(errors[t:])) for t in range(len(errors))])
+    flat = np.concatenate(raw)
+    whitened = (flat - flat.mean()) / flat.std()  # numpy's is the population's
+    np.testing.assert_allclose(np.concatenate([one["advantage"] for one in responses]), whitened, atol=1e-4)
+    assert abs(np.mean(kls)) > 1e-3  # by now there is something to leash
+    assert 0 < metrics["finished_share"] < 1  # and something to penalise
+    for name, value in (("score", scores), ("kl", kls), ("reward", sums)):
+        assert metrics[name] == pytest.approx(np.mean(value), abs=1e-4), name
+    assert metrics["response_length"] == pytest.approx(len(flat) / 12)
+    assert metrics["kl_coefficient"] == 0.3
+
+
+def test_a_response_that_does_not_end_pays_for_it(tmp_path: Path) -> None:
+    settings = config(missing_eos_penalty=2.0, kl=KL(coefficient=0.0), dump_rollouts=True)
+    metrics, responses = dumped(settings, tmp_path, Nothing())
+    assert 0 < metrics["finished_share"] < 1
+    assert metrics["score"] == pytest.approx(-2.0 * (1 - metrics["finished_share"]))
+    for one in responses:
+        ended = one["token"][-1] in (tiny.END, tiny.STOP)
+        assert one["reward"].tolist() == [0.0] * (len(one["token"]) - 1) + [0.0 if ended else -2.0]
+
+
+def test_the_adaptive_coefficient_is_used_from_the_next_step_on(tmp_path: Path) -> None:
+    settings = config(steps=2, kl=KL(controller="adaptive", coefficient=0.1, target=0.5, horizon=100))
+    metrics, _ = dumped(settings.model_copy(update={"dump_rollouts": True}), tmp_path, tiny.CountWord())
+    # The first step has KL 0: as far below the target as counts, over 12 episodes.
+    assert metrics["kl_coefficient"] == pytest.approx(0.1 * (1 - 0.2 * 12 / 100))
+
+
+def test_prompts_come_pass_after_pass() -> None:
+    prompts = tiny.questions(5)
+    drawn = [p for step in range(4) for p in room.draw_prompts(prompts, 5, seed=1, step=step)]
+    for turn in range(4):
+        assert {p.id for p in drawn[5 * turn : 5 * turn + 5]} == {p.id for p in prompts}
+    assert [p.id for p in drawn[:5]] != [p.id for p in drawn[5:10]]
+    assert [p.id for p in room.draw_prompts(prompts, 7, seed=1, step=1)][:3] == [p.id for p in drawn[7:10]]

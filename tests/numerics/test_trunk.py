@@ -1,0 +1,238 @@
+"""One trunk for all parts: padding, splitting, adapters, merging, and what is written for others to open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import tiny
+from plaudit.data.batching import pad_right
+from plaudit.models.checkpoints import load_tensors, save_peft, save_tensors
+from plaudit.models.sequences import last_states, predicting_states
+from plaudit.models.trunk import FullCopy, Trunk
+from plaudit.tensors import token_logprobs
+from plaudit.types import InputError
+
+KINDS = sorted(tiny.SHAPES)
+LENGTHS, PROMPTS = (9, 4, 14, 6), (4, 2, 5, 5)
+
+
+def alone(model: torch.nn.Module, tokens: Tensor) -> Tensor:
+    """Logits [S, V] of one sequence by itself, as transformers computes them: no mask, no positions, no padding."""
+    with torch.no_grad():
+        return model(input_ids=tokens[None]).logits[0]
+
+
+# -- padding --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_padding_on_either_side_changes_nothing(kind: str, side: str) -> None:
+    """GPT-2 has absolute positions: without explicit position ids it fails on the left."""
+    made = tiny.trunk(kind)
+    tokens = tiny.sequences(LENGTHS)
+    padded = torch.full((len(tokens), 16), tiny.PAD)
+    mask = torch.zeros(len(tokens), 16, dtype=torch.bool)
+    for b, one in enumerate(tokens):
+        place = slice(16 - len(one), 16) if side == "left" else slice(0, len(one))
+        padded[b, place], mask[b, place] = one, True
+    states = made(padded, mask, part=None)
+    for b, one in enumerate(tokens):
+        found = made.logits(states[b][mask[b]], part=None)
+        torch.testing.assert_close(found, alone(made.model, one), atol=1e-5, rtol=1e-5)
+        # Nor does it matter what stands in the padding.
+    junk = torch.where(mask, padded, torch.full_like(padded, tiny.ID["yes"]))
+    torch.testing.assert_close(made(junk, mask, part=None)[mask], states[mask], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_logprobs_of_a_ragged_batch_equal_those_of_each_response_alone(kind: str, depth: int) -> None:
+    """At a temperature, adapter on, against log-softmaxes of the merged model in a loop."""
+    made = tiny.trunk(kind, depth)
+    made.add_part("policy", "lora", rank=4, seed=1)
+    tiny.move(made, "policy")
+    merged = made.decoding_copy("policy")
+    tokens = tiny.sequences(LENGTHS)
+    states = predicting_states(made, made.lower(tokens), PROMPTS, part="policy")
+    responses = torch.cat([one[n:] for one, n in zip(tokens, PROMPTS, strict=True)])
+    found, _ = token_logprobs(states, responses, made.unembed("policy"), temperature=0.7)
+    expected: list[float] = []
+    for one, n in zip(tokens, PROMPTS, strict=True):
+        logprobs = (alone(merged, one).double() / 0.7).log_softmax(-1)
+        # The token at place s is predicted at s - 1.
+        expected += [logprobs[s - 1, one[s]].item() for s in range(n, len(one))]
+    torch.testing.assert_close(found.double(), torch.tensor(expected, dtype=torch.float64), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_the_last_state_is_that_of_the_last_real_token() -> None:
+    made = tiny.trunk("gpt2")
+    tokens = tiny.sequences(LENGTHS)
+    states = last_states(made, made.lower(tokens), part=None)
+    for b, one in enumerate(tokens):
+        single = made.model.base_model(input_ids=one[None]).last_hidden_state[0, -1]  # pyright: ignore
+        torch.testing.assert_close(states[b], single, atol=1e-5, rtol=1e-5)
+
+
+# -- the split ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt_neox"])
+@pytest.mark.parametrize("depth", [1, 2])
+@torch.no_grad()
+def test_the_lower_trunk_and_the_top_are_the_whole(kind: str, depth: int) -> None:
+    made = tiny.trunk(kind, depth, layers=3)
+    assert (made.split_depth, made.notes) == (depth, [])
+    tokens = tiny.sequences(LENGTHS)
+    boundary = made.lower(tokens, tokens_per_batch=20)
+    assert [tuple(b.shape) for b in boundary] == [(n, 32) for n in LENGTHS]
+    padded, mask = pad_right(boundary, 0)
+    states = made(padded, mask, part=None)
+    for b, one in enumerate(tokens):
+        found = made.logits(states[b, : len(one)], part=None)
+        torch.testing.assert_close(found, alone(made.model, one), atol=1e-5, rtol=1e-5)
+    made.add_part("policy", "lora", rank=2)
+    adapted = {int(path.split(".layers.")[1].split(".")[0]) for path in made.part("policy").paths}  # pyright: ignore
+    assert adapted == set(range(depth, 3))  # nothing below the split is adapted
+
+
+def test_a_network_that_cannot_be_split_says_so_and_runs_whole() -> None:
+    made = tiny.trunk("gpt2", 1)
+    assert made.split_depth == 0
+    assert len(made.notes) == 1
+    assert "split_depth" in made.notes[0]
+    tokens = tiny.sequences([5])
+    assert torch.equal(made.lower(tokens)[0], tokens[0])
+
+
+def test_a_split_deeper_than_the_model_is_an_error() -> None:
+    with pytest.raises(InputError, match=r"split_depth is 2, but the model has 2 layers: use 0..1"):
+        tiny.trunk(split_depth=2)
+    with pytest.raises(InputError, match="full trains every layer"):
+        tiny.trunk(split_depth=1).add_part("policy", "full")
+
+
+# -- adapters -------------------------------------------------------------------------------------------------------
+
+
+def states_of(made: Trunk, part: str | None) -> Tensor:
+    padded, mask = pad_right(made.lower(tiny.sequences(LENGTHS)), 0)
+    return made(padded, mask, part=part)[mask]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_no_adapter_is_the_frozen_model_to_the_bit(kind: str) -> None:
+    plain, made = tiny.trunk(kind), tiny.trunk(kind)
+    before, weights = states_of(plain, None), made.hash()
+    for name, way in (("policy", "lora"), ("judge", "lora"), ("copy", "full")):
+        made.add_part(name, way, rank=4, seed=1)  # pyright: ignore[reportArgumentType]
+        torch.testing.assert_close(states_of(made, name), before, atol=0, rtol=0)  # a part starts as the model itself
+        tiny.move(made, name)
+    assert torch.equal(states_of(made, None), before)
+    moved = [states_of(made, name) for name in ("policy", "judge", "copy")]
+    assert all((one - before).abs().max() > 1e-2 for one in moved)
+    made._hash = None  # pyright: ignore[reportPrivateUsage]
+    assert made.hash() == weights
+
+
+@pytest.mark.parametrize("way", ["lora", "full"])
+def test_an_update_moves_its_own_part_and_nothing_else(way: str) -> None:
+    made = tiny.trunk()
+    for name in ("policy", "value"):
+        made.add_part(name, way, rank=4, seed=2)  # pyright: ignore[reportArgumentType]
+        tiny.move(made, name, by=0.02)
+    with torch.no_grad():
+        before = {name: states_of(made, name) for name in (None, "policy", "value")}
+    made.part("policy").train()
+    loss = states_of(made, "policy").square().sum()
+    parameters = list(made.part("policy").parameters())
+    loss.backward()
+    assert [p.grad for p in made.part("value").parameters() if p.grad is not None] == []
+    assert [p for p in made.model.parameters() if p.requires_grad or p.grad is not None] == []
+    with torch.no_grad():
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter -= 0.01 * parameter.grad.sign()
+        assert torch.equal(states_of(made, None), before[None])
+        assert torch.equal(states_of(made, "value"), before["value"])
+        assert not torch.allclose(states_of(made, "policy"), before["policy"])
+
+
+@pytest.mark.parametrize("way", ["lora", "full"])
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_merged_equals_unmerged(kind: str, way: str) -> None:
+    made = tiny.trunk(kind)
+    made.add_part("policy", way, rank=4, seed=1)  # pyright: ignore[reportArgumentType]
+    tiny.move(made, "policy", by=0.05)
+    padded, mask = pad_right(tiny.sequences(LENGTHS), 0)
+    unmerged = made.logits(made(padded, mask, part="policy")[mask], part="policy")
+    merged = made.decoding_copy("policy")
+    assert not any(module._forward_hooks for module in merged.modules())  # pyright: ignore[reportPrivateUsage]
+    one_by_one = torch.cat([alone(merged, one) for one in tiny.sequences(LENGTHS)])
+    torch.testing.assert_close(one_by_one, unmerged, atol=1e-5, rtol=1e-5)
+    # Merging anew from the frozen weights leaves nothing of an earlier state behind.
+    tiny.move(made, "policy", seed=9, by=0.05)
+    made.merge_into(merged, "policy")
+    fresh = made.decoding_copy("policy")
+    assert all(torch.equal(a, b) for a, b in zip(merged.parameters(), fresh.parameters(), strict=True))
+
+
+def test_a_tied_embedding_stays_tied_in_a_full_copy() -> None:
+    made = tiny.trunk("qwen2")
+    copied = made.add_part("policy", "full")
+    assert isinstance(copied, FullCopy)
+    assert copied.head.weight is copied.decoder.get_input_embeddings().weight  # pyright: ignore
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gpt_neox"])
+@torch.no_grad()
+def test_dropout_is_off_in_every_part(kind: str) -> None:
+    """The configurations ask for a dropout of one half, and the model comes in training mode."""
+    made = Trunk(tiny.model(kind).train())
+    made.add_part("lora", "lora", rank=4)
+    made.add_part("full", "full")
+    for part in (None, "lora", "full"):
+        assert torch.equal(states_of(made, part), states_of(made, part))
+    decoder = made.decoding_copy("full")
+    tokens = tiny.sequences([8])[0]
+    assert torch.equal(alone(decoder, tokens), alone(decoder, tokens))
+
+
+# -- files ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore")
+@torch.no_grad()
+def test_the_adapter_opens_with_peft(kind: str, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    depth = 0 if kind == "gpt2" else 1
+    made = tiny.trunk(kind, depth)
+    made.add_part("policy", "lora", rank=4, alpha=8.0, seed=1)
+    tiny.move(made, "policy")
+    save_peft(made, "policy", tmp_path)
+    theirs = peft.PeftModel.from_pretrained(tiny.model(kind), str(tmp_path))
+    for one in tiny.sequences(LENGTHS):
+        ours = alone(made.decoding_copy("policy"), one)
+        assert (ours - alone(made.model, one)).abs().max() > 1e-2
+        torch.testing.assert_close(alone(theirs, one), ours, atol=1e-5, rtol=1e-5)
+
+
+def test_an_adapter_belongs_to_its_trunk(tmp_path: Path) -> None:
+    one, other = tiny.trunk(seed=0), tiny.trunk(seed=1)
+    one.add_part("policy", "lora", rank=2)
+    save_tensors(tmp_path / "part.safetensors", one.part("policy").state_dict(), {"trunk": one.hash()})
+    assert load_tensors(tmp_path / "part.safetensors", trunk_hash=one.hash())
+    with pytest.raises(InputError, match="belongs to another trunk"):
+        load_tensors(tmp_path / "part.safetensors", trunk_hash=other.hash())
+    with pytest.raises(InputError, match="there is no checkpoint"):
+        load_tensors(tmp_path / "missing.safetensors")
