@@ -17,9 +17,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Pre
 
 from plaudit.data.chat import Chat
 from plaudit.data.formats import judgement_to_dict, prompt_of
+from plaudit.data.judgements import judgement_id
 from plaudit.models.trunk import Trunk
 from plaudit.recipe import Recipe
 from plaudit.types import (
+    OVERALL,
     Annotator,
     Demonstration,
     Judgement,
@@ -186,7 +188,7 @@ class Person:
         keys = [(-r.text.split().count("yes"), len(r.text.split())) for r in responses]
         ranking = tuple(tuple(i for i, k in enumerate(keys) if k == key) for key in sorted(set(keys)))
         return Judgement(
-            id=f"{self.name}-{seed}-{prompt.id}-{len(responses)}-{responses[0].checkpoint}",
+            id=judgement_id(prompt, responses, ranking, OVERALL, self.name),
             prompt=prompt,
             responses=tuple(responses),
             ranking=ranking,

@@ -208,4 +208,6 @@ class Recipe(Section):
             raise ValueError("data.prompts is needed where no world gives prompts")
         if not self.data.preferences and self.sample.responses_per_prompt < 2 and self.ppo.reward is None:
             raise ValueError("sample.responses_per_prompt is 1: a ranking needs at least two responses")
+        if self.ppo.reward is None and self.ppo.value_adapter != self.reward.adapter:
+            raise ValueError("ppo.value_adapter must equal reward.adapter: the value begins as the judge")
         return self

@@ -58,9 +58,6 @@ def test_a_reward_that_is_no_reward(tmp_path: Path, tiny_folder: Path) -> None:
         run(scripted(tmp_path, tiny_folder, "tiny:tokenizer"), quiet=True)
 
 
-TOO_FAST = {"learning_rate": 1.0, "warmup": 0.0, "schedule": "constant", "max_grad_norm": 1e30}
-
-
 def exploding(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     """From some step on the first weight of the policy is so large that the next loss is no number."""
     import plaudit.rl.ppo as room
@@ -138,7 +135,7 @@ def fill_models(patch: pytest.MonkeyPatch) -> None:
 
 
 def fill_text(patch: pytest.MonkeyPatch) -> None:
-    """No room for a manifest's last words: only files called summary or manifest with a result fail."""
+    """No room for the last words of an act, when all else is written."""
     write = Path.write_text
 
     def failing(self: Path, text: str, *args: Any, **more: Any) -> int:
@@ -247,6 +244,12 @@ def test_one_response_per_prompt_is_no_ranking(tmp_path: Path, tiny_folder: Path
     path = tiny.write_rows(tmp_path / "single.jsonl", [row])
     with pytest.raises(InputError, match="a ranking needs two"):
         run(with_pairs(tmp_path, tiny_folder, path), quiet=True)
+
+
+def test_the_value_must_have_the_judges_shape(tmp_path: Path, tiny_folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"ppo.value_adapter must equal reward.adapter"):
+        tiny.recipe(tmp_path, tiny_folder, reward={"adapter": {"rank": 5}})
+    assert tiny.recipe(tmp_path, tiny_folder, reward={"adapter": {"rank": 5}}, ppo={"reward": "tiny:count_yes"})
 
 
 def with_pairs(tmp_path: Path, tiny_folder: Path, path: str, **data: Any) -> Recipe:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 import tiny
 from plaudit.models import generate as room
@@ -96,11 +98,11 @@ def test_a_prompt_is_computed_once_for_all_of_its_samples() -> None:
     assert max(rows[1:]) == 5
 
 
-def constant(logits: dict[int, float]) -> torch.nn.Module:
+def constant(logits: dict[int, float]) -> PreTrainedModel:
     """A model that always says the same: its last norm is a constant, so that the head alone speaks."""
     made = tiny.model("gpt2", spread=0.0)
     with torch.no_grad():
-        decoder = made.transformer  # pyright: ignore
+        decoder: Any = made.base_model
         decoder.ln_f.weight.fill_(0.0)
         decoder.ln_f.bias[0] = 1.0
         decoder.wte.weight.fill_(0.0)
@@ -116,7 +118,7 @@ def test_tokens_come_as_often_as_they_should() -> None:
     def shares(temperature: float, top_p: float, draws: int = 2000) -> list[float]:
         keys = [sample_key(7, 0, "p", k) for k in range(draws)]
         sampling = Sampling(temperature=temperature, top_p=top_p, max_new_tokens=1)
-        said = generate(made, [[tiny.USER]] * draws, keys, sampling, eos_ids=EOS, batch_size=draws)  # pyright: ignore
+        said = generate(made, [[tiny.USER]] * draws, keys, sampling, eos_ids=EOS, batch_size=draws)
         assert not any(s.finished for s in said)
         return [sum(s.tokens == [tiny.ID[word]] for s in said) / draws for word in ("yes", "no", "one")]
 
@@ -128,7 +130,7 @@ def test_tokens_come_as_often_as_they_should() -> None:
 
 def test_greedy_takes_the_largest_and_stops_at_the_limit() -> None:
     made = constant({tiny.ID["yes"]: 2.0, tiny.ID["no"]: 1.0})
-    (said,) = generate(made, [[tiny.USER]], None, Sampling(max_new_tokens=4), eos_ids=EOS)  # pyright: ignore
+    (said,) = generate(made, [[tiny.USER]], None, Sampling(max_new_tokens=4), eos_ids=EOS)
     assert said.tokens == [tiny.ID["yes"]] * 4
     assert not said.finished
 
@@ -136,7 +138,7 @@ def test_greedy_takes_the_largest_and_stops_at_the_limit() -> None:
 @pytest.mark.parametrize("end", EOS)
 def test_any_of_several_eos_tokens_ends_a_response(end: int) -> None:
     made = constant({end: 9.0, tiny.ID["yes"]: 1.0})
-    (said,) = generate(made, [[tiny.USER]], None, Sampling(max_new_tokens=4), eos_ids=EOS)  # pyright: ignore
+    (said,) = generate(made, [[tiny.USER]], None, Sampling(max_new_tokens=4), eos_ids=EOS)
     assert (said.tokens, said.finished) == ([end], True)  # the EOS is a token of the response, the last
-    (other,) = generate(made, [[tiny.USER]], None, Sampling(max_new_tokens=4), eos_ids=[tiny.PAD])  # pyright: ignore
+    (other,) = generate(made, [[tiny.USER]], None, Sampling(max_new_tokens=4), eos_ids=[tiny.PAD])
     assert (other.tokens, other.finished) == ([end] * 4, False)

@@ -139,6 +139,10 @@ def test_no_adapter_is_the_frozen_model_to_the_bit(kind: str) -> None:
     assert torch.equal(states_of(made, None), before)
     moved = [states_of(made, name) for name in ("policy", "judge", "copy")]
     assert all((one - before).abs().max() > 1e-2 for one in moved)
+    # Nor is an adapter left on for those who call the model itself.
+    states_of(made, "policy")
+    one = tiny.sequences([9])[0]
+    assert torch.equal(alone(made.model, one), alone(plain.model, one))
     made._hash = None  # pyright: ignore[reportPrivateUsage]
     assert made.hash() == weights
 

@@ -39,7 +39,7 @@ def load_causal_lm(path: str, *, dtype: str = "float32", device: str = "auto") -
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{path!r} cannot be loaded as a causal language model in safetensors: {reason}") from error
-    model = cast(torch.nn.Module, model).to(choose_device(device)).eval().requires_grad_(False)
+    cast(torch.nn.Module, model).to(choose_device(device)).eval().requires_grad_(False)
     _check_causal(model, path)
     return model
 
