@@ -138,6 +138,8 @@ class Material:
     def _taken(self, what: str, loaded: Loaded[Item]) -> list[Item]:
         if loaded.repaired:
             self.noted["repaired"][what] = dict(loaded.repaired)
+        if loaded.left_out:
+            self.noted["left_out"][what] = dict(loaded.left_out)
         return list(loaded.items)
 
     def _fitting(
@@ -158,7 +160,8 @@ class Material:
         share = lost / (lost + len(kept))
         if share > data.max_left_out:
             raise InputError(
-                f"{what}: {share:.0%} of the rows were left out ({reasons}); data.max_left_out allows {data.max_left_out:.0%}"
+                f"{what}: {share:.0%} of the rows were left out ({reasons}); "
+                f"data.max_left_out allows {data.max_left_out:.0%}"
             )
         return [items[i] for i in kept]
 

@@ -202,8 +202,9 @@ class Recipe(Section):
     def _has_material(self) -> Recipe:
         if self.world is None and self.model.path is None:
             raise ValueError("model.path is needed where no world gives a base model")
-        if self.world is None and not self.data.preferences and self.ppo.reward is None:
-            raise ValueError("data.preferences is needed where no world has people who judge")
+        judged = self.world or self.data.preferences or self.feedback.annotators or self.ppo.reward
+        if not judged:
+            raise ValueError("data.preferences is needed where nobody judges: no world, no feedback.annotators")
         if self.world is None and self.data.prompts is None:
             raise ValueError("data.prompts is needed where no world gives prompts")
         if not self.data.preferences and self.sample.responses_per_prompt < 2 and self.ppo.reward is None:

@@ -128,7 +128,6 @@ class Job:
             demonstrations = self.material.demonstrations(chat)
             depth = self.recipe.model.split_depth if config.adapter.kind == "lora" else 0
             trunk = self.workshop.load_trunk(self.material.base_model, depth)
-            journal.rewind(0)
             trained = train_sft(
                 trunk, chat, demonstrations, config, seed=self.recipe.seed, journal=journal, folder=folder
             )
@@ -158,7 +157,7 @@ class Job:
             said = workshop.speak(
                 policy, repeated, sampling, occasion=SAMPLING - index, batch_size=config.batch_size, journal=journal
             )
-            checkpoint = checkpoint_of(index)
+            checkpoint = self._checkpoint_name(index)
             rows: list[dict[str, object]] = []
             for prompt, one in zip(repeated, said, strict=True):
                 text = workshop.chat.decode(one.tokens)
@@ -197,7 +196,7 @@ class Job:
 
         def do(folder: Path, journal: Journal) -> Result:
             training, held_out = split_by_prompt(judgements, config.held_out, recipe.seed, lambda j: j.prompt)
-            result: Result = {"rankings": len(judgements)} | self.material.noted
+            result: Result = {"judgements": len(judgements)} | self.material.noted
             if not config.second_judge:
                 return result | self._train_judge(index, training, held_out, folder, journal, seed=recipe.seed)
             first, second = split_by_prompt(training, 0.5, recipe.seed + 1, lambda j: j.prompt)
@@ -239,9 +238,19 @@ class Job:
             return self.material.judgements(self.workshop.chat)
         if self.folder.done(f"round_{index}/responses") is None:
             raise InputError(f"round {index} has no rankings yet: run `plaudit sample` (or `plaudit run`) first")
-        known = {checkpoint_of(i) for i in range(index + 1)}
-        collected = current_judgements(read_judgements(self.judgement_log, format="native").items)
-        return [j for j in collected if j.responses[0].checkpoint in known]
+        known = {self._checkpoint_name(i) for i in range(index + 1)}
+        loaded = read_judgements(self.judgement_log, format="native")
+        sampled = [responses for i in range(index + 1) for _, responses in self._responses(i)]
+        unshown = sum(len(r) - len(distinct_responses(r)) for r in sampled)
+        unused = dict(loaded.left_out) | ({"response empty or said twice": unshown} if unshown else {})
+        if unused:
+            self.material.noted["left_out"]["rankings"] = unused
+        return [j for j in current_judgements(loaded.items) if j.responses[0].checkpoint in known]
+
+    def _checkpoint_name(self, index: int) -> str:
+        """The model whose responses people rank in a round, with the hash of its weights: the lineage of a label."""
+        name = f"round_{index - 1}/ppo" if index else "sft"
+        return f"{name}@{(self._policy_source(index) or '')[:8]}"
 
     def _own_responses(self, index: int, journal: Journal) -> tuple[list[Prompt], list[str]]:
         """What the SFT model itself says: it sets the judge's 0 and 1."""
@@ -451,11 +460,6 @@ def reward_of(plugin: str) -> RewardFunction:
             "and is called with prompts and responses"
         )
     return reward
-
-
-def checkpoint_of(index: int) -> str:
-    """The name of the model whose responses people rank in a round."""
-    return f"round_{index - 1}/ppo" if index else "sft"
 
 
 def distinct_responses(responses: Sequence[Response]) -> list[Response]:

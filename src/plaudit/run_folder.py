@@ -75,7 +75,8 @@ class RunFolder:
 
         An act that was stopped goes on in its folder. One whose inputs have changed is put aside, not overwritten.
         """
-        folder, key = self.path / name, content_hash([name.split("/")[-1], inputs])
+        folder = self.path / name
+        key = content_hash([name.split("/")[-1], inputs, version("plaudit")])
         manifest = read_manifest(folder)
         if manifest and manifest["key"] == key and manifest["status"] == "done":
             return manifest["result"]

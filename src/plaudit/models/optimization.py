@@ -58,7 +58,8 @@ class Stepper:
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm))
         if not math.isfinite(norm):
             raise TrainingError(
-                f"{where}: the gradient is not finite ({norm}); nothing was changed by this step. Lower optimizer.learning_rate"
+                f"{where}: the gradient is not finite ({norm}); nothing was changed by this step. "
+                "Lower optimizer.learning_rate"
             )
         share = learning_rate_at(self.place, self.num_steps, self.config)
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):

@@ -244,7 +244,7 @@ def find_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
 def split_decoder(
     model: PreTrainedModel, decoder: nn.Module, layers: nn.ModuleList, depth: int
 ) -> tuple[nn.Module, nn.Module] | None:
-    """Two views of one decoder that share its weights: the layers below `depth` without the final norm, and the rest."""
+    """Two views of one decoder that share its weights: the layers below `depth` without the final norm; the rest."""
     layers_name = next((name for name, child in decoder.named_children() if child is layers), None)
     norm_name = next((name for name in FINAL_NORMS if name in dict(decoder.named_children())), None)
     if layers_name is None or norm_name is None:

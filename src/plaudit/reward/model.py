@@ -50,7 +50,8 @@ class RewardModel:
         tokens = [torch.tensor(self.chat.encode(p, r).tokens) for p, r in zip(prompts, responses, strict=True)]
         if tokens and max(map(len, tokens)) > self.trunk.context:
             raise InputError(
-                f"a prompt with its response has {max(map(len, tokens))} tokens, the judge's context is {self.trunk.context}"
+                f"a prompt with its response has {max(map(len, tokens))} tokens, "
+                f"the judge's context is {self.trunk.context}"
             )
         raw_BO = torch.zeros(len(tokens), len(self.objectives))
         for rows in token_budget_batches([len(t) for t in tokens], tokens_per_batch):
@@ -76,7 +77,7 @@ class RewardModel:
     # -- on disk ------------------------------------------------------------------------------------------------
 
     def save(self, folder: Path, *, export: bool = True) -> None:
-        """`judge.safetensors` and `judge.json` are the truth; `model/` opens with AutoModelForSequenceClassification."""
+        """`judge.safetensors` and `.json` are the truth; `model/` opens with AutoModelForSequenceClassification."""
         tensors = {f"part.{k}": v for k, v in self.trunk.part(self.part).state_dict().items()}
         tensors |= {"head.weight": self.head.weight, "offset_O": self.offset_O, "scale_O": self.scale_O}
         save_tensors(folder / "judge.safetensors", tensors, {"trunk": self.trunk.hash()})

@@ -156,7 +156,8 @@ def update(
             for name in ("policy_loss", "value_loss"):
                 if not math.isfinite(stats[name]):
                     raise TrainingError(
-                        f"{where}: the {name} is {stats[name]}; the last checkpoint is kept. Lower ppo.optimizer.learning_rate"
+                        f"{where}: the {name} is {stats[name]}; the last checkpoint is kept. "
+                        "Lower ppo.optimizer.learning_rate"
                     )
             stopped = (
                 bool(seen) and config.stop_epochs_at_kl is not None and stats["approx_kl"] > config.stop_epochs_at_kl

@@ -77,7 +77,8 @@ def checked_scores(reward: RewardFunction, prompts: Sequence[Prompt], texts: Seq
     if not bool(scores_BO.isfinite().all()):
         row = int((~scores_BO.isfinite()).any(dim=1).nonzero()[0])
         raise InputError(
-            f"the reward function returned {scores_BO[row].tolist()} for the response {texts[row][:80]!r}: scores must be finite"
+            f"the reward function returned {scores_BO[row].tolist()} for the response {texts[row][:80]!r}: "
+            "scores must be finite"
         )
     return scores_BO
 

@@ -84,7 +84,8 @@ def train_sft(
             loss += micro_loss.item()
         if not math.isfinite(loss):
             raise TrainingError(
-                f"Act I, step {step}: the loss is {loss}; the model before this act is unchanged. Lower sft.optimizer.learning_rate"
+                f"Act I, step {step}: the loss is {loss}; the model before this act is unchanged. "
+                "Lower sft.optimizer.learning_rate"
             )
         rate = stepper.learning_rate
         grad_norm = stepper.step(f"Act I, step {step}")
