@@ -152,6 +152,11 @@ class PPO(Section):
     clip: Annotated[float, Field(gt=0)] = 0.2
     value_clip: Annotated[float, Field(gt=0)] = 0.2
     whiten_advantages: bool = True
+    baseline: Literal["none", "leave_one_out"] = "none"
+    """leave_one_out: a score counts against the mean of the prompt's other responses, since a judge's scores of
+    different prompts are not comparable. Needs responses_per_prompt of 2 or more."""
+    value_start: Literal["judge", "zero"] = "judge"
+    """Where the value begins. A judge trained on few pairs is a poor one in mid-sentence: then zero is better."""
     missing_eos_penalty: Annotated[float, Field(ge=0)] = 1.0
     stop_epochs_at_kl: Annotated[float, Field(gt=0)] | None = 0.1
     """Approximate KL to the sampling policy at which the epochs of a step end early."""
@@ -172,7 +177,6 @@ class Evaluation(Section):
     ceiling: Plugin | None = None
     """A reward that knows the truth: PPO runs against it too, and the report says which share of its gain was had."""
     prompts: Positive = 200
-    responses_per_prompt: Positive = 1
     temperature: Annotated[float, Field(gt=0)] = 1.0
     top_p: Rate = 1.0
     batch_size: Positive = 64
@@ -209,6 +213,9 @@ class Recipe(Section):
             raise ValueError("data.prompts is needed where no world gives prompts")
         if not self.data.preferences and self.sample.responses_per_prompt < 2 and self.ppo.reward is None:
             raise ValueError("sample.responses_per_prompt is 1: a ranking needs at least two responses")
-        if self.ppo.reward is None and self.ppo.value_adapter != self.reward.adapter:
-            raise ValueError("ppo.value_adapter must equal reward.adapter: the value begins as the judge")
+        begins_as_judge = self.ppo.reward is None and self.ppo.value_start == "judge"
+        if begins_as_judge and self.ppo.value_adapter != self.reward.adapter:
+            raise ValueError("ppo.value_adapter must equal reward.adapter where ppo.value_start is judge")
+        if self.ppo.baseline == "leave_one_out" and self.ppo.responses_per_prompt < 2:
+            raise ValueError("ppo.baseline: leave_one_out needs ppo.responses_per_prompt of 2 or more")
         return self

@@ -198,37 +198,38 @@ class Job:
             training, held_out = split_by_prompt(judgements, config.held_out, recipe.seed, lambda j: j.prompt)
             result: Result = {"judgements": len(judgements)} | self.material.noted
             if not config.second_judge:
-                return result | self._train_judge(index, training, held_out, folder, journal, seed=recipe.seed)
+                return result | self._train_judge(index, training, held_out, [], folder, journal, seed=recipe.seed)
+            # Each judge is tested on what the other learned from too: more pairs, and none that it has seen.
             first, second = split_by_prompt(training, 0.5, recipe.seed + 1, lambda j: j.prompt)
-            result |= self._train_judge(index, first, held_out, folder, journal, seed=recipe.seed)
+            result |= self._train_judge(index, first, held_out, second, folder, journal, seed=recipe.seed)
             with Journal(folder / "second", quiet=self.folder.quiet) as own:
-                tested = self._train_judge(index, second, held_out, folder / "second", own, seed=recipe.seed + 1)
+                tested = self._train_judge(index, second, held_out, first, folder / "second", own, seed=recipe.seed + 1)
             return result | {"second": tested}
 
         labels = content_hash(sorted(j.id for j in judgements))
-        sections = (
-            ("reward", "model", "data", "sample", "ppo") if recipe.data.preferences else ("reward", "model", "data")
-        )
-        self.folder.act(f"round_{index}/reward", self._inputs(*sections, labels=labels, sft=self._sft_source), do)
+        centring = asdict(self._ppo_sampling()) if recipe.data.preferences else None
+        inputs = self._inputs("reward", "model", "data", labels=labels, sft=self._sft_source, centring=centring)
+        self.folder.act(f"round_{index}/reward", inputs, do)
 
     def _train_judge(
         self,
         index: int,
         training: Sequence[Judgement],
         held_out: Sequence[Judgement],
+        also_unseen: Sequence[Judgement],
         folder: Path,
         journal: Journal,
         *,
         seed: int,
     ) -> Result:
-        config, trunk = self.recipe.reward, self.workshop.trunk
-        objectives = sorted({j.objective for j in [*training, *held_out]})
+        config, trunk, unseen = self.recipe.reward, self.workshop.trunk, [*held_out, *also_unseen]
+        objectives = sorted({j.objective for j in [*training, *unseen]})
         judge = RewardModel(trunk, self.workshop.chat, objectives, part="reward", adapter=config.adapter, seed=seed)
         journal.rewind(0)
         trained = train_judge(judge, training, held_out, config, seed=seed, journal=journal)
         judge.centre(*self._own_responses(index, journal))
         judge.save(folder)
-        figures = judge_figures(judge, held_out, resamples=self.recipe.evaluation.resamples, seed=self.recipe.seed)
+        figures = judge_figures(judge, unseen, resamples=self.recipe.evaluation.resamples, seed=self.recipe.seed)
         trunk.remove_part("reward")
         return trained | figures
 
@@ -283,7 +284,9 @@ class Job:
         def do(folder: Path, journal: Journal) -> Result:
             config = recipe.ppo
             reward: RewardFunction = self._judge(index) if plugin is None else reward_of(plugin)
-            value_start = reward.value_start(config.objective_weights) if isinstance(reward, RewardModel) else None
+            value_start = None
+            if isinstance(reward, RewardModel) and config.value_start == "judge":
+                value_start = reward.value_start(config.objective_weights)
             if name == "ceiling":
                 # On the judge's own scale, so that the leash is as long; the weights speak of the judge's objectives.
                 reward = Standardised(reward, *self._own_responses(index, journal))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import pytest
@@ -27,15 +26,6 @@ def test_every_verb_is_in_the_readme(verb: str) -> None:
 def test_nothing_is_called_utils() -> None:
     names = {"utils", "util", "helpers", "misc", "common"}
     assert [str(path) for path in SOURCES if path.stem in names or path.parent.name in names] == []
-
-
-def test_files_stay_readable() -> None:
-    """A long file is a hint to look for a second room, not a failure."""
-    for path in SOURCES:
-        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 400:
-            with warnings.catch_warnings():
-                warnings.simplefilter("default")
-                warnings.warn(f"{path.relative_to(ROOT)} has {lines} lines", stacklevel=1)
 
 
 def test_the_starting_points_are_there() -> None:

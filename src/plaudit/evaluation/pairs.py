@@ -96,12 +96,22 @@ def beats_length(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Estimate:
-    """The judge's accuracy less the cross-fitted length rule's, paired and resampled by prompt."""
-    outcomes = pair_outcomes(judgements, scores)
-    _need_pairs(outcomes)
-    rule = cross_fitted_length_baseline(judgements, folds=folds, seed=seed)
-    correct = [pair.correct for pair in outcomes]
-    groups = [pair.prompt for pair in outcomes]
+    """The judge's accuracy less the cross-fitted length rule's, paired and resampled by prompt.
+
+    Each objective has a length rule of its own: people may like the longer answer for one and the shorter for another.
+    """
+    correct: list[float] = []
+    rule: list[float] = []
+    groups: list[str] = []
+    for objective in sorted({j.objective for j in judgements}):
+        chosen = [i for i, j in enumerate(judgements) if j.objective == objective]
+        rankings = [judgements[i] for i in chosen]
+        outcomes = pair_outcomes(rankings, [scores[i] for i in chosen])
+        correct += [pair.correct for pair in outcomes]
+        groups += [pair.prompt for pair in outcomes]
+        rule += cross_fitted_length_baseline(rankings, folds=folds, seed=seed).tolist()
+    if not correct:
+        raise InputError("no pair of responses of which one is preferred: every ranking is tied, or there is none")
     return paired_difference(correct, rule, groups=groups, resamples=resamples, seed=seed)
 
 

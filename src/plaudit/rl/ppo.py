@@ -35,7 +35,7 @@ from plaudit.rl.records import (
     show_samples,
 )
 from plaudit.rl.rollout import POLICY, VALUE, collect
-from plaudit.rl.shaping import combine_objectives, kl_estimate, shape_rewards
+from plaudit.rl.shaping import combine_objectives, kl_estimate, leave_one_out, shape_rewards
 from plaudit.tensors import masked_mean, masked_variance, token_logprobs, whiten
 from plaudit.types import Prompt, RewardFunction, Rollout, TrainingError
 
@@ -102,7 +102,10 @@ def ppo(
         score_B = (score_B - config.missing_eos_penalty * ~rollout.finished_B).to(trunk.device)
         kl_BT = kl_estimate(rollout.logprobs_BT, rollout.ref_logprobs_BT, config.kl.estimator)
         coefficient = learner.controller.coefficient
-        rewards_BT = shape_rewards(score_B, kl_BT, rollout.response_mask_BT, coefficient=coefficient)
+        relative_B = (
+            leave_one_out(score_B, config.responses_per_prompt) if config.baseline == "leave_one_out" else score_B
+        )
+        rewards_BT = shape_rewards(relative_B, kl_BT, rollout.response_mask_BT, coefficient=coefficient)
 
         advantages_BT, returns_BT = gae(
             rewards_BT, rollout.values_BT, rollout.response_mask_BT, gamma=config.gamma, lam=config.lam

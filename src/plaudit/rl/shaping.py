@@ -40,6 +40,17 @@ def combine_objectives(scores_BO: Tensor, objectives: Sequence[str], weights: Ma
     return scores_BO @ weights_O.to(scores_BO)
 
 
+def leave_one_out(score_B: Tensor, responses_per_prompt: int) -> Tensor:
+    """Each score [B] less the mean of the other responses to its prompt (RLOO, Kool et al. 2019).
+
+    Responses to one prompt stand next to each other. The difference of means does not depend on the response
+    itself, so that the gradient stays unbiased.
+    """
+    score_PK = score_B.reshape(-1, responses_per_prompt)
+    others_PK = (score_PK.sum(dim=1, keepdim=True) - score_PK) / (responses_per_prompt - 1)
+    return (score_PK - others_PK).reshape(-1)
+
+
 def shape_rewards(score_B: Tensor, kl_BT: Tensor, mask_BT: Tensor, *, coefficient: float) -> Tensor:
     """Reward per token [B, T]: -coefficient * KL everywhere, and the score at the last real token.
 
