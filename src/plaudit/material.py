@@ -15,6 +15,7 @@ import numpy as np
 from plaudit.data.chat import Chat, Encoded, fit_tokens
 from plaudit.data.formats import Loaded, read_demonstrations, read_judgements, read_prompts
 from plaudit.data.split import split_by_prompt
+from plaudit.models.loading import context_of
 from plaudit.plugins import resolve_plugin
 from plaudit.recipe import Recipe
 from plaudit.types import Annotator, Demonstration, InputError, Judgement, Prompt, Split, World
@@ -108,7 +109,9 @@ class Material:
             part = self._files[1 if split in ("evaluation", "tuning") else 0]
             order = np.random.default_rng([self.recipe.seed, round_index, len(split)]).permutation(len(part))
             prompts = [part[i] for i in order]
-        fitting = self._fitting(f"{split} prompts", prompts, {}, lambda p: [chat.encode(p, "")])
+        fitting = self._fitting(
+            f"{split} prompts", prompts, {}, lambda p: [chat.encode(p, "")], answer_tokens=self._answer_tokens
+        )
         return fitting[:count]
 
     @cached_property
@@ -142,13 +145,26 @@ class Material:
             self.noted["left_out"][what] = dict(loaded.left_out)
         return list(loaded.items)
 
+    @property
+    def _answer_tokens(self) -> int:
+        """The longest answer that a prompt must leave room for."""
+        return max(self.recipe.sample.max_new_tokens, self.recipe.ppo.max_new_tokens)
+
     def _fitting(
-        self, what: str, items: Sequence[Item], left_out: dict[str, int], encode: Callable[[Item], list[Encoded]]
+        self,
+        what: str,
+        items: Sequence[Item],
+        left_out: dict[str, int],
+        encode: Callable[[Item], list[Encoded]],
+        *,
+        answer_tokens: int = 0,
     ) -> list[Item]:
-        """What fits the recipe's token limits; too many left out, or all, is an error."""
-        data = self.recipe.data
+        """What fits the recipe's token limits and the model's context; too many left out, or all, is an error."""
+        data, context = self.recipe.data, context_of(self.base_model)
         kept, too_long = fit_tokens(
-            [encode(i) for i in items], max_prompt_tokens=data.max_prompt_tokens, max_tokens=data.max_tokens
+            [encode(i) for i in items],
+            max_prompt_tokens=min(data.max_prompt_tokens, context - answer_tokens),
+            max_tokens=min(data.max_tokens, context),
         )
         counts = dict(Counter(left_out) + Counter(too_long))
         lost = sum(counts.values())

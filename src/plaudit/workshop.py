@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from plaudit.data.chat import Chat
 from plaudit.material import Material
 from plaudit.models.generate import Generated, generate, sample_key
-from plaudit.models.loading import load_causal_lm
+from plaudit.models.loading import check_model_path, load_causal_lm
 from plaudit.models.trunk import Trunk
 from plaudit.progress import Journal
 from plaudit.recipe import Recipe
@@ -44,6 +44,7 @@ class Workshop:
         return self.load_trunk(self.sft_model, self.recipe.model.split_depth)
 
     def load_chat(self, path: str) -> Chat:
+        check_model_path(path)
         chat = Chat.load(path, self.recipe.model.chat_template)
         self.folder.say(*chat.repairs)
         return chat

@@ -302,6 +302,27 @@ def test_prompts_too_long_for_ppo_are_counted_too(tmp_path: Path, tiny_folder: P
         run(recipe, quiet=True)
 
 
+def test_prompts_must_leave_room_for_the_answer_in_the_context(tmp_path: Path, tiny_folder: Path) -> None:
+    """The tiny models read 64 tokens at once. A prompt of 60 fits the recipe's limits, but no answer of 5 behind it."""
+    prompts = [*tiny.questions(20, seed=9), *(tiny.asked("what " * 58 + f"{'how ' * (i + 1)}") for i in range(2))]
+    path = tiny.prompt_file(tmp_path / "some.jsonl", prompts)
+    recipe = tiny.recipe(
+        tmp_path,
+        tiny_folder,
+        sft=None,
+        world=None,
+        data={
+            "prompts": path,
+            "preferences": ({"path": tiny.pair_file(tmp_path / "good.jsonl")},),
+            "max_prompt_tokens": 200,
+            "max_tokens": 400,
+            "max_left_out": 0.0,
+        },
+    )
+    with pytest.raises(InputError, match=r"prompts: \d+% of the rows were left out.*prompt longer than 59 tokens"):
+        run(recipe, quiet=True)
+
+
 def test_empty_and_repeated_responses_are_not_shown_to_people(tmp_path: Path, tiny_folder: Path) -> None:
     """A model so cold that it says the same thing thrice leaves nothing to rank; one not so cold, something."""
     warm = tiny.recipe(tmp_path / "warm", tiny_folder, sft=None)

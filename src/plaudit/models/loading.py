@@ -29,19 +29,40 @@ def choose_device(wish: str) -> torch.device:
 
 def load_causal_lm(path: str, *, dtype: str = "float32", device: str = "auto") -> PreTrainedModel:
     """A causal language model from safetensors alone (no pickle), dropout off, frozen."""
-    if not Path(path).exists() and (path.startswith((".", "/", "~")) or path.count("/") != 1):
-        raise InputError(f"model.path: there is no folder {path!r}, and it is no Hugging Face name (owner/name)")
+    check_model_path(path)
     try:
         config = AutoConfig.from_pretrained(path)
         model = AutoModelForCausalLM.from_pretrained(
             path, config=config, dtype=getattr(torch, dtype), attn_implementation="sdpa", use_safetensors=True
         )
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{path!r} cannot be loaded as a causal language model in safetensors: {reason}") from error
+        raise InputError(
+            f"{path!r} cannot be loaded as a causal language model in safetensors: {_reason(error)}"
+        ) from error
     cast(torch.nn.Module, model).to(choose_device(device)).eval().requires_grad_(False)
     _check_causal(model, path)
     return model
+
+
+def check_model_path(path: str) -> None:
+    """A folder that is there, or what may be a Hugging Face name."""
+    if not Path(path).exists() and (path.startswith((".", "/", "~")) or path.count("/") != 1):
+        raise InputError(f"model.path: there is no folder {path!r}, and it is no Hugging Face name (owner/name)")
+
+
+def context_of(path: str) -> int:
+    """The most tokens the model at a path can read at once; 2^30 where its configuration names no limit."""
+    check_model_path(path)
+    try:
+        config = AutoConfig.from_pretrained(path).get_text_config()
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path!r} has no configuration of a model that is known: {_reason(error)}") from error
+    return int(getattr(config, "max_position_embeddings", 1 << 30))
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 @torch.no_grad()
