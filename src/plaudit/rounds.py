@@ -259,7 +259,7 @@ class Job:
         if not recipe.data.preferences and self.folder.done("round_0/responses") is not None:
             pairs = [(prompt, r.text) for prompt, responses in self._responses(0) for r in responses]
             return [prompt for prompt, _ in pairs], [text for _, text in pairs]
-        prompts = self._ppo_prompts(index)[: recipe.reward.centring_samples]
+        prompts = self.material.ppo_prompts(self.workshop.chat, index)[: recipe.reward.centring_samples]
         sampling = self._ppo_sampling()
         said = workshop.speak(
             workshop.trunk.model,
@@ -295,7 +295,7 @@ class Job:
                 workshop.trunk,
                 workshop.chat,
                 reward,
-                self._ppo_prompts(index),
+                self.material.ppo_prompts(self.workshop.chat, index),
                 config,
                 seed=recipe.seed + index,
                 journal=journal,
@@ -323,10 +323,6 @@ class Job:
         folder, part = self.path(index, "reward", *names), "_".join(["reward", *names])
         return RewardModel.load(folder, self.workshop.trunk, self.workshop.chat, part=part)
 
-    def _ppo_prompts(self, index: int) -> list[Prompt]:
-        prompts = self.material.ppo_prompts(self.workshop.chat, index)
-        return self.material.unseen(prompts, self._judgements(index)) if self.recipe.data.preferences else prompts
-
     def _ppo_sampling(self) -> Sampling:
         config = self.recipe.ppo
         return Sampling(
@@ -345,8 +341,6 @@ class Job:
 
         def do(folder: Path, journal: Journal) -> Result:
             prompts = self.material.evaluation_prompts(self.workshop.chat)
-            if recipe.data.preferences:
-                prompts = self.material.unseen(prompts, self._judgements(index))
             answers: dict[str, Answers] = {}
             skills: dict[str, dict[str, float]] = {}
             for name, path in checkpoints.items():

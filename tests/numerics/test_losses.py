@@ -12,7 +12,7 @@ from plaudit.models.optimization import Stepper, learning_rate_at
 from plaudit.recipe import KL, Optimizer
 from plaudit.rl.controllers import KLController
 from plaudit.rl.loss import approximate_kl, policy_loss, value_loss
-from plaudit.rl.shaping import combine_objectives, kl_estimate, shape_rewards
+from plaudit.rl.shaping import combine_objectives, kl_estimate, leave_one_out, shape_rewards
 from plaudit.types import InputError, TrainingError
 
 # -- clip geometry --------------------------------------------------------------------------------------------------
@@ -139,6 +139,28 @@ def test_objectives_are_weighed_by_name() -> None:
     assert combine_objectives(scores, ("helpful", "harmless"), {}).tolist() == [11.0, -2.0]
     with pytest.raises(InputError, match=r"objective_weights names kind.*helpful, harmless"):
         combine_objectives(scores, ("helpful", "harmless"), {"kind": 1.0})
+
+
+def test_a_score_against_the_other_responses_to_its_prompt() -> None:
+    """1 - (2 + 6)/2, 2 - (1 + 6)/2, 6 - (1 + 2)/2; then the second prompt, on its own."""
+    found = leave_one_out(torch.tensor([1.0, 2.0, 6.0, 0.0, 4.0, 2.0]), 3)
+    assert found.tolist() == [-3.0, -1.5, 4.5, -3.0, 3.0, 0.0]
+    assert leave_one_out(torch.tensor([5.0, 1.0]), 2).tolist() == [4.0, -4.0]
+
+
+def test_what_a_prompt_is_worth_falls_out_of_leave_one_out() -> None:
+    """Adding 100 to all scores of one prompt changes nothing, and each prompt's sum to 0."""
+    found = leave_one_out(torch.tensor([101.0, 102.0, 106.0, 0.0, 4.0, 2.0]), 3)
+    assert found.tolist() == [-3.0, -1.5, 4.5, -3.0, 3.0, 0.0]
+    assert found.reshape(2, 3).sum(dim=1).tolist() == [0.0, 0.0]
+
+
+def test_equal_scores_of_a_prompt_leave_the_leash_alone() -> None:
+    kl = torch.tensor([[0.1, 0.2], [0.5, -0.4], [0.0, 0.3], [0.2, 0.2]])
+    relative = leave_one_out(torch.tensor([7.0, 7.0, -2.0, -2.0]), 2)
+    rewards = shape_rewards(relative, kl, torch.ones_like(kl, dtype=torch.bool), coefficient=0.5)
+    expected = torch.tensor([[-0.05, -0.1], [-0.25, 0.2], [0.0, -0.15], [-0.1, -0.1]])
+    torch.testing.assert_close(rewards, expected, atol=1e-6, rtol=0)
 
 
 def test_the_adaptive_coefficient() -> None:

@@ -19,6 +19,7 @@ from plaudit.recipe import KL, PPO, Adapter, Optimizer
 from plaudit.rl import ppo as room
 from plaudit.rl.ppo import Learner, describe, minibatch_gradients, ppo, update
 from plaudit.rl.rollout import POLICY, VALUE, checked_scores, collect, read_off
+from plaudit.rounds import run
 from plaudit.tensors import masked_mean
 from plaudit.types import InputError, Prompt, RewardFunction, Rollout, TrainingError
 
@@ -401,6 +402,77 @@ def test_a_response_that_does_not_end_pays_for_it(tmp_path: Path) -> None:
     for one in responses:
         ended = one["token"][-1] in (tiny.END, tiny.STOP)
         assert one["reward"].tolist() == [0.0] * (len(one["token"]) - 1) + [0.0 if ended else -2.0]
+
+
+class PromptLength(tiny.CountWord):
+    """The same score for every response to a prompt."""
+
+    def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
+        return torch.tensor([[float(len(prompt.messages[-1].content.split()))] for prompt in prompts])
+
+
+def test_leave_one_out_pays_the_difference_to_the_others(tmp_path: Path) -> None:
+    """Group by group from the written tokens; the penalty is part of the score, and `score` stays the score itself."""
+    settings = config(
+        steps=3,
+        prompts_per_step=4,
+        responses_per_prompt=3,
+        baseline="leave_one_out",
+        kl=KL(coefficient=0.3),
+        missing_eos_penalty=1.5,
+        dump_rollouts=True,
+    )
+    metrics, responses = dumped(settings, tmp_path, tiny.CountWord())
+    assert len(responses) == 12
+    ended = [one["token"][-1] in (tiny.END, tiny.STOP) for one in responses]
+    scores = [
+        float((one["token"] == tiny.ID["yes"]).sum()) - 1.5 * (not end)
+        for one, end in zip(responses, ended, strict=True)
+    ]
+    for b, one in enumerate(responses):
+        group = range(b - b % 3, b - b % 3 + 3)
+        assert len({responses[g]["prompt"][0] for g in group}) == 1
+        expected = -0.3 * (one["logprob"] - one["ref_logprob"])
+        expected[-1] += scores[b] - sum(scores[g] for g in group if g != b) / 2
+        np.testing.assert_allclose(one["reward"], expected, atol=1e-5)
+    assert len(set(scores)) > 1
+    assert metrics["score"] == pytest.approx(np.mean(scores), abs=1e-5)
+
+
+@pytest.mark.parametrize("baseline", ["leave_one_out", "none"])
+def test_prompts_that_differ_teach_nothing_where_responses_do_not(baseline: str, tmp_path: Path) -> None:
+    """Every response to a prompt scores the same: against the others that is 0, and the policy stays where it is."""
+    settings = config(steps=2, baseline=baseline, missing_eos_penalty=0.0)
+    made = tiny.trunk()
+    with Journal(tmp_path, quiet=True) as journal:
+        metrics = ppo(
+            made, tiny.chat(), PromptLength(), tiny.questions(9), settings, seed=0, journal=journal, folder=tmp_path
+        )
+    moved = any(bool(p.abs().max() > 0) for p in (u.B for u in made.part(POLICY).updates))  # pyright: ignore
+    assert moved == (baseline == "none")
+    assert (metrics["reward"] == 0.0) == (baseline == "leave_one_out")
+    assert metrics["score"] > 0
+
+
+def test_leave_one_out_needs_others(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"ppo.baseline: leave_one_out needs ppo.responses_per_prompt of 2 or more"):
+        tiny.recipe(tmp_path, "no/model", ppo={"baseline": "leave_one_out", "responses_per_prompt": 1})
+    assert tiny.recipe(tmp_path, "no/model", ppo={"baseline": "leave_one_out", "responses_per_prompt": 2})
+
+
+@pytest.mark.parametrize("start", ["judge", "zero"])
+def test_where_the_value_begins(start: str, tmp_path: Path, tiny_folder: Path) -> None:
+    """From zero every value of the first step is 0; from the judge they differ. Zero frees the value's adapter."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    change = {"value_adapter": {"rank": 2, "alpha": 4.0}} if start == "zero" else {}
+    settings = {"value_start": start, "steps": 1, "dump_rollouts": True}
+    result = run(tiny.recipe(tmp_path, tiny_folder, ppo={**settings, **change}), quiet=True)
+    values = parquet.read_table(result.folder / "round_0/ppo/rollouts/step_00000.parquet")["value"].to_pylist()
+    assert len(values) > 4
+    if start == "zero":
+        assert set(values) == {0.0}
+    else:
+        assert len(set(values)) > 4
 
 
 def test_the_adaptive_coefficient_is_used_from_the_next_step_on(tmp_path: Path) -> None:

@@ -29,9 +29,20 @@ def judge_figures(judge: RewardFunction, held_out: Sequence[Judgement], *, resam
         return {
             "accuracy": pair_accuracy(outcomes, resamples=resamples, seed=seed).as_dict(),
             "pairs": len(outcomes),
-            "length_baseline": length_baseline(judgements)["best"],
+            "length_baseline": best_length_rule(judgements),
             "majority_baseline": display_baseline(judgements)["best"],
             "beats_length": beats_length(judgements, chosen_rows, resamples=resamples, seed=seed).as_dict(),
         }
 
     return figures(None) | {"objectives": {o: figures(o) for o in judge.objectives}}
+
+
+def best_length_rule(judgements: Sequence[Judgement]) -> float:
+    """Accuracy of the better of "longer wins" and "shorter wins", chosen for each objective by itself."""
+    right, pairs = 0.0, 0
+    for objective in sorted({j.objective for j in judgements}):
+        chosen = [j for j in judgements if j.objective == objective]
+        count = len(pair_outcomes(chosen, [[0.0] * len(j.responses) for j in chosen]))
+        if count:
+            right, pairs = right + length_baseline(chosen)["best"] * count, pairs + count
+    return right / pairs

@@ -1,0 +1,134 @@
+"""The documents say what the code does: every key that is written is explained, every test and line named is there."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny
+from plaudit.rounds import run
+
+ROOT = Path(__file__).resolve().parents[2]
+METRICS = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+DETAILS = (ROOT / "docs" / "details.md").read_text(encoding="utf-8")
+CHECKPOINTS = {"base", "sft", "rlhf", "ceiling"}
+
+
+def named(heading: str) -> set[str]:
+    """The keys in the first column of the table below a heading."""
+    _, found, rest = METRICS.partition(f"\n{heading}\n")
+    assert found, heading
+    return set(re.findall(r"^\| `([^`]+)` \|", re.split(r"\n#{2,3} ", rest)[0], re.MULTILINE))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
+    """A run with everything that writes keys of its own: a second judge, a ceiling, a world."""
+    recipe = tiny.recipe(
+        tmp_path_factory.mktemp("documented"),
+        tiny_folder,
+        reward={"second_judge": True},
+        evaluation={"ceiling": "tiny:count_yes"},
+    )
+    return run(recipe, quiet=True).folder
+
+
+@pytest.mark.parametrize(
+    ("file", "section"),
+    [
+        ("sft", "sft"),
+        ("reward", "reward"),
+        ("reward/second", "reward"),
+        ("ppo", "ppo"),
+        ("ceiling", "ppo"),
+    ],
+)
+def test_every_metric_is_explained_and_no_other(finished: Path, file: str, section: str) -> None:
+    lines = (finished / "round_0" / file / "metrics.jsonl").read_text().splitlines()
+    logged = {re.sub("^score/.*", "score/<objective>", key) for line in lines for key in json.loads(line)}
+    assert logged == named(f"## {section}/metrics.jsonl") | named("## Keys that every line has")
+
+
+def test_every_key_of_the_summary_is_explained_and_no_other(finished: Path) -> None:
+    summary = json.loads((finished / "summary.json").read_text())
+    assert set(summary) == {"name", "seed", "rounds"}
+    (only,) = summary["rounds"]
+    every = named("### Every act")
+    last_step = named("## ppo/metrics.jsonl")
+    assert set(only) == {"sft", "responses", "reward", "ppo", "ceiling", "evaluation"}
+    assert set(only["sft"]) == every | named("### sft")
+    assert set(only["responses"]) == named("### responses")
+    assert set(only["reward"]) == every | named("### reward")
+    assert set(only["reward"]["second"]) == named("### reward") - {"judgements", "second"}
+    assert set(only["reward"]["objectives"]["overall"]) <= named("### reward")
+    for act in ("ppo", "ceiling"):
+        keys = {re.sub("^score/.*", "score/<objective>", key) for key in only[act]}
+        assert keys == every | last_step | named("### ppo and ceiling")
+    evaluation = {key: value for key, value in only["evaluation"].items() if key not in every}
+    assert set(paths(evaluation)) == named("### evaluation")
+
+
+def paths(value: Any, *before: str) -> list[str]:
+    """Dotted keys down to figures; estimates are figures."""
+    if not isinstance(value, dict) or set(value) == {"value", "low", "high"}:
+        return [".".join(before)]
+    return [path for key, inner in value.items() for path in paths(inner, *before, placeholder(key, *before))]
+
+
+def placeholder(key: str, *before: str) -> str:
+    """The document's word for a name that depends on the run."""
+    if key in CHECKPOINTS and before in (("text",), ("truth",)):
+        return "<checkpoint>"
+    return "<objective>" if key == "total" else key
+
+
+# -- details.md -----------------------------------------------------------------------------------------------------
+
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split(" | ")]
+    for line in DETAILS.splitlines()
+    if line.startswith("| ") and not line.startswith("| Detail ")
+]
+
+
+@functools.cache
+def names_in(path: Path) -> frozenset[str]:
+    """Functions, classes, their methods and fields, and constants of a file; `Class.method` where inside a class."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        inner = node.body if isinstance(node, ast.ClassDef) else []
+        owner = f"{node.name}." if isinstance(node, ast.ClassDef) else ""
+        for prefix, one in [("", node), *((owner, i) for i in inner)]:
+            if isinstance(one, ast.FunctionDef | ast.ClassDef):
+                names.add(prefix + one.name)
+            elif isinstance(one, ast.AnnAssign | ast.Assign):
+                targets = one.targets if isinstance(one, ast.Assign) else [one.target]
+                names |= {prefix + target.id for target in targets if isinstance(target, ast.Name)}
+    return frozenset(names)
+
+
+def test_the_tables_of_the_details_are_whole() -> None:
+    assert len(ROWS) > 60
+    for row in ROWS:
+        assert len(row) == 4 and all(row), row
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0][:50])
+def test_a_detail_is_where_it_is_said_to_be(row: list[str]) -> None:
+    _, where, _, tests = row
+    places = re.findall(r"`([\w/]+\.py): ([\w., ]+)`", where)
+    assert places, where
+    for file, functions in places:
+        known = names_in(ROOT / "src" / "plaudit" / file)
+        assert [f for f in functions.split(", ") if f not in known] == [], file
+    cited = re.findall(r"`([\w/]+\.py)::(\w+)`", tests)
+    assert cited, tests
+    assert len(cited) == tests.count("::")
+    for file, test in cited:
+        assert test in names_in(ROOT / "tests" / file), f"{file}::{test}"
