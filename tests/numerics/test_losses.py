@@ -8,11 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import tiny
 from plaudit.models.optimization import Stepper, learning_rate_at
+from plaudit.models.trunk import Trunk
 from plaudit.recipe import KL, Optimizer
 from plaudit.rl.controllers import KLController
 from plaudit.rl.loss import approximate_kl, policy_loss, value_loss
 from plaudit.rl.shaping import combine_objectives, kl_estimate, leave_one_out, shape_rewards
+from plaudit.tensors import logprobs_and_entropy
 from plaudit.types import InputError, TrainingError
 
 # -- clip geometry --------------------------------------------------------------------------------------------------
@@ -117,6 +120,20 @@ def test_gradients_of_the_estimators_as_losses() -> None:
     assert on_policy("k1").abs().max().item() < 1e-12
     torch.testing.assert_close(on_policy("k2"), torch.autograd.grad(reverse, logits)[0], atol=1e-12, rtol=0)
     torch.testing.assert_close(on_policy("k3"), torch.autograd.grad(forward, logits)[0], atol=1e-12, rtol=0)
+
+
+def test_logprobs_of_a_coarse_model_are_fine() -> None:
+    """log(1 / (1 + e^10)) = -10.0000454: bfloat16 would say -10."""
+    found, entropy = logprobs_and_entropy(torch.tensor([[10.0, 0.0]], dtype=torch.bfloat16), torch.tensor([1]))
+    assert found.dtype == entropy.dtype == torch.float32
+    assert found.item() == pytest.approx(-10.0000454, abs=4e-6)
+
+
+def test_parts_of_a_coarse_trunk_are_trained_in_float32() -> None:
+    made = Trunk(tiny.model().to(torch.bfloat16))  # pyright: ignore
+    for kind in ("lora", "full"):
+        part = made.add_part(kind, kind, rank=2)
+        assert {p.dtype for p in part.parameters()} == {torch.float32}
 
 
 # -- from scores to rewards -----------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 import tiny
+from plaudit.models.checkpoints import load_tensors
+from plaudit.models.loading import load_causal_lm
 from plaudit.models.trunk import Trunk
 from plaudit.progress import Journal
 from plaudit.recipe import KL, PPO, Adapter, Optimizer
@@ -473,6 +475,22 @@ def test_where_the_value_begins(start: str, tmp_path: Path, tiny_folder: Path) -
         assert set(values) == {0.0}
     else:
         assert len(set(values)) > 4
+
+
+def test_the_value_may_learn_at_a_rate_of_its_own() -> None:
+    for own, expected in ((1e-4, 1e-4), (None, 3e-3)):
+        learner, _ = ready(config(value_learning_rate=own), moved=False)
+        assert learner.policy_stepper.learning_rate == pytest.approx(3e-3)
+        assert learner.value_stepper.learning_rate == pytest.approx(expected)
+
+
+def test_judge_and_policy_stand_on_the_sft_model(tmp_path: Path, tiny_folder: Path) -> None:
+    folder = run(tiny.recipe(tmp_path, tiny_folder, ppo={"steps": 1}), quiet=True).folder / "round_0"
+    base, tuned = (Trunk(load_causal_lm(str(f), device="cpu")).hash() for f in (tiny_folder, folder / "sft" / "model"))
+    for file in ("reward/judge.safetensors", "ppo/state.safetensors"):
+        assert load_tensors(folder / file, trunk_hash=tuned)
+        with pytest.raises(InputError, match="belongs to another trunk"):
+            load_tensors(folder / file, trunk_hash=base)
 
 
 def test_the_adaptive_coefficient_is_used_from_the_next_step_on(tmp_path: Path) -> None:

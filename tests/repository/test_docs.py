@@ -74,6 +74,11 @@ def test_every_key_of_the_summary_is_explained_and_no_other(finished: Path) -> N
     assert set(paths(evaluation)) == named("### evaluation")
 
 
+def test_who_compared_is_said(finished: Path) -> None:
+    (only,) = json.loads((finished / "summary.json").read_text())["rounds"]
+    assert only["evaluation"]["win_rate_by"] == "people of the world who did not teach the judge"
+
+
 def paths(value: Any, *before: str) -> list[str]:
     """Dotted keys down to figures; estimates are figures."""
     if not isinstance(value, dict) or set(value) == {"value", "low", "high"}:
@@ -116,7 +121,7 @@ def names_in(path: Path) -> frozenset[str]:
 def test_the_tables_of_the_details_are_whole() -> None:
     assert len(ROWS) > 60
     for row in ROWS:
-        assert len(row) == 4 and all(row), row
+        assert [bool(cell) for cell in row] == [True] * 4, row
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0][:50])
