@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import tiny
+from plaudit.material import Material
 from plaudit.models.checkpoints import load_tensors
 from plaudit.models.loading import load_causal_lm
 from plaudit.models.trunk import Trunk
@@ -507,3 +508,19 @@ def test_prompts_come_pass_after_pass() -> None:
         assert {p.id for p in drawn[5 * turn : 5 * turn + 5]} == {p.id for p in prompts}
     assert [p.id for p in drawn[:5]] != [p.id for p in drawn[5:10]]
     assert [p.id for p in room.draw_prompts(prompts, 7, seed=1, step=1)][:3] == [p.id for p in drawn[7:10]]
+
+
+def test_prompts_that_a_judge_was_trained_on_are_not_asked(tmp_path: Path, tiny_folder: Path) -> None:
+    """Of forty prompts the file of rankings has eight, which neither PPO nor the evaluation gets."""
+    ranked, others = tiny.questions(8, seed=3), tiny.questions(32, seed=9)
+    assert not {p.id for p in ranked} & {p.id for p in others}
+    data = {
+        "preferences": ({"path": tiny.pair_file(tmp_path / "pairs.jsonl", 8, seed=3)},),
+        "prompts": tiny.prompt_file(tmp_path / "prompts.jsonl", [*ranked, *others]),
+    }
+    recipe = tiny.recipe(
+        tmp_path, tiny_folder, world=None, sft=None, data=data, ppo={"steps": 50}, evaluation={"prompts": 50}
+    )
+    material = Material(recipe)
+    asked = [*material.ppo_prompts(tiny.chat(), 0), *material.evaluation_prompts(tiny.chat())]
+    assert sorted(p.id for p in asked) == sorted(p.id for p in others)
