@@ -106,7 +106,7 @@ class Material:
         if self.recipe.data.prompts is None and self.world is not None:
             prompts = self.world.prompts(split, count, seed=self.recipe.seed + 1000 * round_index)
         else:
-            part = self._unseen(self._files[1 if split in ("evaluation", "tuning") else 0], chat)
+            part = self._unseen(self._files[1 if split in ("evaluation", "tuning") else 0], chat, split)
             order = np.random.default_rng([self.recipe.seed, round_index, len(split)]).permutation(len(part))
             prompts = [part[i] for i in order]
         fitting = self._fitting(
@@ -124,14 +124,13 @@ class Material:
             return read, self._taken("evaluation prompts", read_prompts(data.evaluation_prompts))
         return split_by_prompt(read, EVALUATION_SHARE, self.recipe.seed, lambda p: p)
 
-    def _unseen(self, prompts: Sequence[Prompt], chat: Chat) -> list[Prompt]:
+    def _unseen(self, prompts: Sequence[Prompt], chat: Chat, split: Split) -> list[Prompt]:
         """The prompts whose opening no judge was trained on; the others are left out and counted."""
         seen = {_opening(j.prompt) for j in self.judgements(chat)}
         kept = [p for p in prompts if _opening(p) not in seen]
         if len(kept) < len(prompts):
-            self.noted["left_out"].setdefault("prompts", {})["a judge was trained on rankings of it"] = len(
-                prompts
-            ) - len(kept)
+            reasons = self.noted["left_out"].setdefault(f"prompts of {split}", {})
+            reasons["a judge was trained on rankings of it"] = len(prompts) - len(kept)
         if not kept:
             raise InputError(
                 "every prompt of data.prompts is among the rankings of data.preferences: give other prompts"

@@ -48,8 +48,12 @@ def test_each_ranking_is_scored_by_its_own_objective() -> None:
     """Helpful prefers the longer, harmless the shorter: a length rule of its own for each is right every time."""
     held_out = [pair(i, "helpful", "long answer", "short") for i in range(5)]
     held_out += [pair(i + 5, "harmless", "short", "long answer") for i in range(5)]
-    judge = Table({"long answer": (2.0, 3.0), "short": (1.0, 0.0)})  # right on helpful, wrong on harmless
-    figures = judge_figures(judge, held_out, resamples=50, seed=0)
+    right = Table({"long answer": (2.0, 0.0), "short": (1.0, 3.0)})  # each head is wrong about the other's pairs
+    figures = judge_figures(right, held_out, resamples=50, seed=0)
+    assert figures["accuracy"]["value"] == 1.0
+    assert figures["beats_length"]["value"] == 0.0
+    half = Table({"long answer": (2.0, 3.0), "short": (1.0, 0.0)})  # right on helpful, wrong on harmless
+    figures = judge_figures(half, held_out, resamples=50, seed=0)
     assert figures["accuracy"]["value"] == 0.5
     assert figures["objectives"]["helpful"]["accuracy"]["value"] == 1.0
     assert figures["objectives"]["harmless"]["accuracy"]["value"] == 0.0
