@@ -18,11 +18,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Pre
 from plaudit.data.chat import Chat
 from plaudit.data.formats import judgement_to_dict, prompt_of
 from plaudit.data.judgements import judgement_id
+from plaudit.models.sequences import bundle
 from plaudit.models.trunk import Trunk
 from plaudit.recipe import Recipe
 from plaudit.types import (
     OVERALL,
     Annotator,
+    Bundle,
     Demonstration,
     Judgement,
     Message,
@@ -120,6 +122,12 @@ def sequences(lengths: Sequence[int], *, seed: int = 0) -> list[Tensor]:
     """Random words, no special tokens."""
     rng = np.random.default_rng(seed)
     return [torch.from_numpy(rng.integers(len(SPECIAL), len(VOCABULARY), size=n)) for n in lengths]
+
+
+def bundles(tokens: Sequence[Tensor], num_prompts: Sequence[int] | None = None, *, last: bool = True) -> list[Bundle]:
+    """Each sequence by itself: a prompt (of one token, unless told) and one response, its last token with it or not."""
+    counts = [1] * len(tokens) if num_prompts is None else num_prompts
+    return [bundle(t[:n], [t[n : None if last else -1]]) for t, n in zip(tokens, counts, strict=True)]
 
 
 def asked(text: str) -> Prompt:

@@ -160,7 +160,9 @@ class PPO(Section):
     missing_eos_penalty: Annotated[float, Field(ge=0)] = 1.0
     stop_epochs_at_kl: Annotated[float, Field(gt=0)] | None = 0.1
     """Approximate KL to the sampling policy at which the epochs of a step end early."""
-    old_logprobs: Literal["sampler", "recomputed"] = "recomputed"
+    old_logprobs: Literal["auto", "sampler", "recomputed"] = "auto"
+    """Whose log-probs the ratio is taken to. auto: the sampler's where numbers are exact (float32), else those that
+    the trunk computes once more."""
     checkpoint_every: Positive = 25
     samples_every: Positive = 10
     """Every so many steps three decoded samples are shown with score and KL."""

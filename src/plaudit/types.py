@@ -182,6 +182,23 @@ class Estimate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A prompt and some responses to it on one line, so that the prompt is computed once for all of them.
+
+    The responses do not see each other, and each one's positions go on from the prompt's.
+    """
+
+    inputs: Tensor
+    """Prompt, then response after response: token ids [S], or what stands for them at the trunk's split, [S, D]."""
+    num_prompt: int
+    lengths: tuple[int, ...]
+    """How many of the inputs each response has."""
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rollout:
     """What one PPO step collected. Everything on the response grid [B, T]; True in the mask means a real
     response token (its EOS among them). Outside the mask every tensor is 0 and is never read."""
@@ -189,13 +206,12 @@ class Rollout:
     prompts: tuple[Prompt, ...]
     texts: tuple[str, ...]
     finished_B: Tensor
-    prompt_tokens: tuple[Tensor, ...]
-    """Ragged: the prompt of each sequence, [P_b] int64."""
     response_tokens_BT: Tensor
     response_mask_BT: Tensor
     logprobs_BT: Tensor
     ref_logprobs_BT: Tensor
     values_BT: Tensor
     scores_BO: Tensor
-    inputs: tuple[Tensor, ...]
-    """Ragged: what the trunk's top takes, boundary states [S_b, D], or token ids [S_b] at split depth 0."""
+    bundles: tuple[Bundle, ...]
+    """What the trunk's top takes. Bundle after bundle, their responses are the rows of the grid; the last token of
+    each is left out, since nothing is read from it."""

@@ -11,6 +11,8 @@ from transformers import PreTrainedModel
 
 import tiny
 from plaudit.models import generate as room
+from plaudit.models.decoding import ModuleDecoder
+from plaudit.models.fused import FusedDecoder, decoder_of
 from plaudit.models.generate import Generated, generate, sample_key
 from plaudit.tensors import nucleus
 from plaudit.types import Sampling
@@ -87,13 +89,15 @@ def test_leaving_the_batch_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     assert [r.finished for r in at_once] == [r.finished for r in never]
 
 
-def test_a_prompt_is_computed_once_for_all_of_its_samples() -> None:
-    made = tiny.model()
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_a_prompt_is_computed_once_for_all_of_its_samples(kind: str) -> None:
+    made = tiny.model(kind)
+    decoder = decoder_of(made)
+    assert isinstance(decoder, FusedDecoder if kind == "llama" else ModuleDecoder)
     rows: list[int] = []
-    made.register_forward_pre_hook(
-        lambda _module, _args, arguments: rows.append(arguments["input_ids"].shape[0]), with_kwargs=True
-    )
-    generate(made, [PROMPTS[0]] * 5, KEYS[:5], Sampling(max_new_tokens=3), eos_ids=EOS)
+    embedding = made.get_input_embeddings()
+    embedding.register_forward_pre_hook(lambda _module, inputs: rows.append(inputs[0].shape[0]))  # pyright: ignore
+    generate(decoder, [PROMPTS[0]] * 5, KEYS[:5], Sampling(max_new_tokens=3), eos_ids=EOS)
     assert rows[0] == 1
     assert max(rows[1:]) == 5
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 
 import tiny
 from plaudit.models.heads import ValueHead
-from plaudit.models.sequences import last_states
+from plaudit.models.sequences import last_states, run_lower
 from plaudit.recipe import Adapter
 from plaudit.reward.loss import pair_accuracy, ranking_loss, ranks_of
 from plaudit.reward.model import RewardModel
@@ -113,13 +113,16 @@ def rankings() -> list[Judgement]:
     ]
 
 
-def test_k_forward_passes_for_all_pairs() -> None:
+@pytest.mark.parametrize(("shares", "passes"), [(True, 3), (False, 3 + 2 + 4)])
+def test_k_forward_passes_for_all_pairs(shares: bool, passes: int) -> None:
+    """K, not C(K,2); on one line where the prompt is shared."""
     judge = judge_on()
+    judge.trunk.shares_prompts = shares
     prepared = prepare(judge, rankings())
     rows: list[int] = []
     judge.trunk.register_forward_hook(lambda _module, inputs, _output: rows.append(len(inputs[0])))
     losses, _, decided = judge_rankings(judge, prepared)
-    assert sum(rows) == 3 + 2 + 4
+    assert sum(rows) == passes
     assert losses.shape == (3,)
     assert decided == 3 + 1 + 4  # of 3 + 1 + 6 pairs, two are ties
 
@@ -192,8 +195,7 @@ def test_the_value_begins_as_the_combined_score() -> None:
     head = ValueHead(judge.trunk.width)
     head.weight.copy_(start.weight_D)
     head.bias.fill_(start.bias)
-    tokens = [torch.tensor(judge.chat.encode(p, t).tokens) for p, t in zip(prompts, texts, strict=True)]
-    values = head(last_states(judge.trunk, judge.trunk.lower(tokens), part=start.part))
+    values = head(last_states(judge.trunk, run_lower(judge.trunk, judge.bundles(prompts, texts)), part=start.part))
     expected = combine_objectives(judge(prompts, texts), judge.objectives, weights)
     torch.testing.assert_close(values, expected, atol=1e-5, rtol=1e-5)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 import tiny
 from plaudit.data.batching import pad_right
 from plaudit.models.checkpoints import load_tensors, save_peft, save_tensors
-from plaudit.models.sequences import last_states, predicting_states
+from plaudit.models.sequences import last_states, predicting_states, run_lower
 from plaudit.models.trunk import FullCopy, Trunk
 from plaudit.tensors import token_logprobs
 from plaudit.types import InputError
@@ -60,7 +60,7 @@ def test_logprobs_of_a_ragged_batch_equal_those_of_each_response_alone(kind: str
     tiny.move(made, "policy")
     merged = made.decoding_copy("policy")
     tokens = tiny.sequences(LENGTHS)
-    states = predicting_states(made, made.lower(tokens), PROMPTS, part="policy")
+    states = predicting_states(made, run_lower(made, tiny.bundles(tokens, PROMPTS, last=False)), part="policy")
     responses = torch.cat([one[n:] for one, n in zip(tokens, PROMPTS, strict=True)])
     found, _ = token_logprobs(states, responses, made.unembed("policy"), temperature=0.7)
     expected: list[float] = []
@@ -75,7 +75,7 @@ def test_logprobs_of_a_ragged_batch_equal_those_of_each_response_alone(kind: str
 def test_the_last_state_is_that_of_the_last_real_token() -> None:
     made = tiny.trunk("gpt2")
     tokens = tiny.sequences(LENGTHS)
-    states = last_states(made, made.lower(tokens), part=None)
+    states = last_states(made, run_lower(made, tiny.bundles(tokens)), part=None)
     for b, one in enumerate(tokens):
         single = made.model.base_model(input_ids=one[None]).last_hidden_state[0, -1]  # pyright: ignore
         torch.testing.assert_close(states[b], single, atol=1e-5, rtol=1e-5)
@@ -91,7 +91,7 @@ def test_the_lower_trunk_and_the_top_are_the_whole(kind: str, depth: int) -> Non
     made = tiny.trunk(kind, depth, layers=3)
     assert (made.split_depth, made.notes) == (depth, [])
     tokens = tiny.sequences(LENGTHS)
-    boundary = made.lower(tokens, tokens_per_batch=20)
+    boundary = [b.inputs for b in run_lower(made, tiny.bundles(tokens), tokens_per_batch=20)]
     assert [tuple(b.shape) for b in boundary] == [(n, 32) for n in LENGTHS]
     padded, mask = pad_right(boundary, 0)
     states = made(padded, mask, part=None)
@@ -109,7 +109,7 @@ def test_a_network_that_cannot_be_split_says_so_and_runs_whole() -> None:
     assert len(made.notes) == 1
     assert "split_depth" in made.notes[0]
     tokens = tiny.sequences([5])
-    assert torch.equal(made.lower(tokens)[0], tokens[0])
+    assert torch.equal(run_lower(made, tiny.bundles(tokens))[0].inputs, tokens[0])
 
 
 def test_a_split_deeper_than_the_model_is_an_error() -> None:
@@ -123,7 +123,7 @@ def test_a_split_deeper_than_the_model_is_an_error() -> None:
 
 
 def states_of(made: Trunk, part: str | None) -> Tensor:
-    padded, mask = pad_right(made.lower(tiny.sequences(LENGTHS)), 0)
+    padded, mask = pad_right([b.inputs for b in run_lower(made, tiny.bundles(tiny.sequences(LENGTHS)))], 0)
     return made(padded, mask, part=part)[mask]
 
 

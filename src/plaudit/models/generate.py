@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
+from plaudit.models.decoding import Decoder
+from plaudit.models.fused import decoder_of
 from plaudit.tensors import nucleus
 from plaudit.types import Sampling
 
@@ -30,6 +32,10 @@ class Generated:
     logprobs: list[float]
     """Under the distribution that was sampled from: temperature and top-p applied."""
     finished: bool
+    prompt_states: Tensor | None = None
+    """States [P, D] below the decoder's split of the prompt's tokens; the samples of one prompt share the tensor."""
+    states: Tensor | None = None
+    """The same of the tokens, [T - 1, D]: the last one is never read, and so never computed."""
 
 
 def sample_key(seed: int, step: int, prompt_id: str, sample: int) -> int:
@@ -39,7 +45,7 @@ def sample_key(seed: int, step: int, prompt_id: str, sample: int) -> int:
 
 @torch.no_grad()
 def generate(
-    model: PreTrainedModel,
+    decoder: Decoder | PreTrainedModel,
     prompts: Sequence[Sequence[int]],
     keys: Sequence[int] | None,
     sampling: Sampling,
@@ -52,13 +58,14 @@ def generate(
 
     Returns one `Generated` per prompt, in order. A prompt must leave room for `max_new_tokens` in the context.
     """
+    network = decoder_of(decoder) if isinstance(decoder, PreTrainedModel) else decoder
     # Long prompts together: little padding, and stable neighbours for prefix sharing.
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), list(prompts[i])))
     results: dict[int, Generated] = {}
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         uniforms = None if keys is None else np.stack([_uniforms(keys[r], sampling.max_new_tokens) for r in rows])
-        batch = _generate_batch(model, [prompts[r] for r in rows], uniforms, sampling, frozenset(eos_ids))
+        batch = _generate_batch(network, [prompts[r] for r in rows], uniforms, sampling, frozenset(eos_ids))
         results.update(zip(rows, batch, strict=True))
         if on_progress is not None:
             on_progress(len(rows))
@@ -70,20 +77,24 @@ def _uniforms(key: int, count: int) -> np.ndarray:
 
 
 def _generate_batch(
-    model: PreTrainedModel,
+    decoder: Decoder,
     prompts: list[Sequence[int]],
     uniforms_BT: np.ndarray | None,
     sampling: Sampling,
     eos_ids: frozenset[int],
 ) -> list[Generated]:
-    logits, cache, mask, positions = _prefill(model, prompts)
-    device = model.device
+    distinct: dict[tuple[int, ...], int] = {}
+    copies = [distinct.setdefault(tuple(p), len(distinct)) for p in prompts]
+    start = decoder.start(list(distinct), copies, sampling.max_new_tokens)
+    logits, running = start.logits_BV, start.running
+    device = logits.device
     eos = torch.tensor(sorted(eos_ids), device=device)
     draws = None if uniforms_BT is None else torch.from_numpy(uniforms_BT).to(device)
     tokens: list[list[int]] = [[] for _ in prompts]
     logprobs: list[list[float]] = [[] for _ in prompts]
     finished = [False] * len(prompts)
     rows = list(range(len(prompts)))  # which sequence each row of the running batch is
+    states_BTD: Tensor | None = None
     for t in range(sampling.max_new_tokens):
         chosen, chosen_logprobs = _choose(logits, None if draws is None else draws[rows, t], sampling)
         ended = torch.isin(chosen, eos)
@@ -94,50 +105,28 @@ def _generate_batch(
                 tokens[row].append(token)
                 logprobs[row].append(logprob)
                 finished[row] = end
-        running = [i for i, row in enumerate(rows) if not finished[row]]
-        if not running or t + 1 == sampling.max_new_tokens:
+        going = [i for i, row in enumerate(rows) if not finished[row]]
+        if not going or t + 1 == sampling.max_new_tokens:
             break
-        if len(running) <= COMPACT_AT * len(rows):
-            keep = torch.tensor(running, device=device)
-            cache.batch_select_indices(keep)
-            chosen, mask, positions = chosen[keep], mask[keep], positions[keep]
-            rows = [rows[i] for i in running]
-        positions = positions + 1
-        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-        out = model(
-            input_ids=chosen.unsqueeze(1),
-            attention_mask=mask,
-            position_ids=positions.unsqueeze(1),
-            past_key_values=cache,
-            use_cache=True,
-        )
-        logits = out.logits[:, -1]
-    return [Generated(tokens=a, logprobs=b, finished=c) for a, b, c in zip(tokens, logprobs, finished, strict=True)]
-
-
-def _prefill(model: PreTrainedModel, prompts: list[Sequence[int]]) -> tuple[Tensor, DynamicCache, Tensor, Tensor]:
-    """Run each distinct prompt once (left-padded, positions counting real tokens), then spread it over its samples."""
-    distinct: dict[tuple[int, ...], int] = {}
-    index = torch.tensor([distinct.setdefault(tuple(p), len(distinct)) for p in prompts], device=model.device)
-    length = max(map(len, distinct))
-    ids = torch.zeros(len(distinct), length, dtype=torch.long, device=model.device)
-    mask = torch.zeros_like(ids)
-    for i, prompt in enumerate(distinct):
-        ids[i, length - len(prompt) :] = torch.tensor(prompt, device=model.device)
-        mask[i, length - len(prompt) :] = 1
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    cache = DynamicCache(config=model.config)
-    out = model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    if len(distinct) < len(prompts):
-        cache.batch_select_indices(index)
-    return out.logits[index, -1], cache, mask[index], positions[index, -1]
+        if len(going) <= COMPACT_AT * len(rows):
+            keep = torch.tensor(going, device=device)
+            running.keep(keep)
+            chosen = chosen[keep]
+            rows = [rows[i] for i in going]
+        logits = running.step(chosen)
+        if (boundary_BD := running.boundary()) is not None:
+            if states_BTD is None:
+                states_BTD = boundary_BD.new_empty(len(prompts), sampling.max_new_tokens - 1, boundary_BD.shape[1])
+            states_BTD[rows, t] = boundary_BD
+    said = zip(tokens, logprobs, finished, strict=True)
+    if start.prompt_states is None:
+        return [Generated(tokens=a, logprobs=b, finished=c) for a, b, c in said]
+    before = [start.prompt_states[copy] for copy in copies]
+    after = [p.new_zeros(0, p.shape[1]) for p in before] if states_BTD is None else states_BTD
+    return [
+        Generated(tokens=a, logprobs=b, finished=c, prompt_states=before[row], states=after[row][: len(a) - 1])
+        for row, (a, b, c) in enumerate(said)
+    ]
 
 
 def _choose(logits: Tensor, uniforms_B: Tensor | None, sampling: Sampling) -> tuple[Tensor, Tensor]:
@@ -147,8 +136,8 @@ def _choose(logits: Tensor, uniforms_B: Tensor | None, sampling: Sampling) -> tu
     if uniforms_B is None:
         chosen = logits.argmax(dim=-1)
     else:
-        # float64: rounding in float32 would leave the tail of a large vocabulary unreachable.
-        cumulative = logprobs.double().exp().cumsum(dim=-1)
+        # Summed in float64: rounding in float32 would leave the tail of a large vocabulary unreachable.
+        cumulative = logprobs.exp().cumsum(dim=-1, dtype=torch.float64)
         target = uniforms_B.unsqueeze(1) * cumulative[:, -1:]
         chosen = torch.searchsorted(cumulative, target, right=True).squeeze(1).clamp(max=logits.shape[-1] - 1)
     return chosen, logprobs.gather(-1, chosen.unsqueeze(1)).squeeze(1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -92,8 +93,9 @@ def hook_into(linears: Mapping[str, Linear], switch: Switch) -> None:
         linear.register_forward_hook(add)
 
 
-def merge_into(linear: Linear, base: Tensor, update: LowRank) -> None:
-    """weight := base + delta, computed in float32 and cast once. `base` is never changed."""
+def merged_weight(linear: Linear, update: LowRank) -> Tensor:
+    """base + delta in the layer's own layout and dtype, computed in float32 and cast once; the layer stays as it is."""
     delta = update.delta().float()
-    merged = base.float() + (delta.T if isinstance(linear, Conv1D) else delta)
-    linear.weight.data.copy_(merged.to(linear.weight.dtype))
+    weight = cast(Tensor, linear.weight)
+    merged = weight.float() + (delta.T if isinstance(linear, Conv1D) else delta)
+    return merged.to(weight.dtype)

@@ -1,39 +1,127 @@
-"""Running ragged sequences through the trunk, and picking the states that something is read from."""
+"""Running ragged prompts and responses through the trunk, and picking the states that something is read from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from plaudit.data.batching import pad_right
+from plaudit.data.batching import pad_right, token_budget_batches
 from plaudit.models.trunk import Trunk
+from plaudit.types import Bundle
+
+SHARED_TOKENS = 512
+"""Responses stand behind one copy of their prompt up to so many tokens, or the prompt's own number where that is more:
+beyond it attention, which is computed between responses too and masked, would cost more than the prompt."""
 
 
-def run_top(trunk: Trunk, inputs: Sequence[Tensor], *, part: str | None) -> tuple[Tensor, Tensor]:
-    """Pad a micro-batch of the top's inputs and run it: (states [B, S, D], mask [B, S])."""
-    padded, mask_BS = pad_right(list(inputs), 0)
-    return trunk(padded, mask_BS, part=part), mask_BS
+def bundle(prompt: Tensor, responses: Sequence[Tensor]) -> Bundle:
+    """One prompt with its responses, as ids or as states alike."""
+    return Bundle(
+        inputs=torch.cat([prompt, *responses]), num_prompt=len(prompt), lengths=tuple(len(r) for r in responses)
+    )
 
 
-def predicting_states(
-    trunk: Trunk, inputs: Sequence[Tensor], num_prompts: Sequence[int], *, part: str | None
-) -> Tensor:
-    """The states [N, D] from which the response tokens are predicted, sequence after sequence.
+def shared_prompts(trunk: Trunk, prompts: Sequence[Tensor], lengths: Sequence[int]) -> list[list[int]]:
+    """Rows (a prompt and a response of so many tokens each) in groups that one bundle should hold: neighbours with the
+    same prompt, as long as that pays."""
+    groups: list[list[int]] = []
+    room = 0
+    for row, (prompt, length) in enumerate(zip(prompts, lengths, strict=True)):
+        if groups and length <= room and torch.equal(prompts[groups[-1][0]], prompt):
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+            room = min(max(SHARED_TOKENS, len(prompt)), trunk.window - len(prompt)) if trunk.shares_prompts else 0
+        room -= length
+    return groups
 
-    The token at position s is predicted at s - 1: a response of R tokens behind P prompt tokens is read at
-    P - 1 .. P + R - 2. The value of a token stands at the same place.
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """How a padded micro-batch of bundles is read."""
+
+    mask_BS: Tensor
+    """True: a real token."""
+    positions_BS: Tensor
+    allowed_BSS: Tensor | None
+    """True where a token (second axis) may look (third). None: at all before it, each row being one sequence."""
+
+
+def lay_out(bundles: Sequence[Bundle], device: torch.device) -> Layout:
+    """Positions and masks of bundles that are padded on the right."""
+    positions, owners = zip(*(positions_and_owners(b) for b in bundles), strict=True)
+    positions_BS, mask_BS = pad_right([p.to(device) for p in positions], 0)
+    if all(len(b.lengths) == 1 for b in bundles):
+        return Layout(mask_BS=mask_BS, positions_BS=positions_BS, allowed_BSS=None)
+    owners_BS, _ = pad_right([o.to(device) for o in owners], 0)
+    length = mask_BS.shape[1]
+    # Nothing real stands behind padding, so that looking back alone keeps it out of sight.
+    back_SS = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    same_BSS = (owners_BS[:, None, :] == 0) | (owners_BS[:, None, :] == owners_BS[:, :, None])
+    return Layout(mask_BS=mask_BS, positions_BS=positions_BS, allowed_BSS=same_BSS & back_SS)
+
+
+def positions_and_owners(one: Bundle) -> tuple[Tensor, Tensor]:
+    """Of each input [S]: its position in its own sequence, whose it is (0: the prompt's, k: the k-th response's)."""
+    begin = torch.arange(one.num_prompt)
+    places = [begin, *(torch.arange(one.num_prompt, one.num_prompt + n) for n in one.lengths)]
+    return torch.cat(places), torch.cat([torch.full_like(p, k) for k, p in enumerate(places)])
+
+
+def run_top(trunk: Trunk, bundles: Sequence[Bundle], *, part: str | None) -> Tensor:
+    """Pad a micro-batch and run it: states [B, S, D]."""
+    layout = lay_out(bundles, trunk.device)
+    padded, _ = pad_right([b.inputs for b in bundles], 0)
+    return trunk(padded, layout.mask_BS, part=part, positions_BS=layout.positions_BS, allowed_BSS=layout.allowed_BSS)
+
+
+@torch.no_grad()
+def run_lower(trunk: Trunk, bundles: Sequence[Bundle], *, tokens_per_batch: int = 4096) -> list[Bundle]:
+    """What the top takes for bundles of token ids: their boundary states, or the ids at split depth 0."""
+    if trunk.split_depth == 0:
+        return [replace(b, inputs=b.inputs.to(trunk.device)) for b in bundles]
+    found: dict[int, Bundle] = {}
+    for rows in token_budget_batches([len(b) for b in bundles], tokens_per_batch):
+        chosen = [bundles[r] for r in rows]
+        layout = lay_out(chosen, trunk.device)
+        ids_BS, _ = pad_right([b.inputs.to(trunk.device) for b in chosen], 0)
+        out_BSD = trunk(
+            ids_BS,
+            layout.mask_BS,
+            part=None,
+            mode="lower",
+            positions_BS=layout.positions_BS,
+            allowed_BSS=layout.allowed_BSS,
+        )
+        for i, (row, one) in enumerate(zip(rows, chosen, strict=True)):
+            found[row] = replace(one, inputs=out_BSD[i, : len(one)].clone())
+    return [found[i] for i in range(len(bundles))]
+
+
+def predicting_states(trunk: Trunk, bundles: Sequence[Bundle], *, part: str | None) -> Tensor:
+    """The states [N, D] from which response tokens are predicted, response after response.
+
+    The token at position s is predicted at s - 1: the first at the prompt's last token, and n inputs of a response
+    predict n + 1 tokens. The value of a token stands at the same place.
     """
-    states_BSD, mask_BS = run_top(trunk, inputs, part=part)
-    positions = torch.arange(mask_BS.shape[1], device=mask_BS.device)
-    first = torch.tensor(num_prompts, device=mask_BS.device).unsqueeze(1) - 1
-    last = mask_BS.sum(dim=1, keepdim=True) - 2
-    return states_BSD[(positions >= first) & (positions <= last)]
+    states_BSD = run_top(trunk, bundles, part=part)
+    return torch.cat([states_BSD[i][predicting_places(b)] for i, b in enumerate(bundles)])
 
 
-def last_states(trunk: Trunk, inputs: Sequence[Tensor], *, part: str | None) -> Tensor:
-    """The states [B, D] at each sequence's last real token, its EOS."""
-    states_BSD, mask_BS = run_top(trunk, inputs, part=part)
-    rows = torch.arange(len(inputs), device=mask_BS.device)
-    return states_BSD[rows, mask_BS.sum(dim=1) - 1]
+def predicting_places(one: Bundle) -> list[int]:
+    places: list[int] = []
+    start = one.num_prompt
+    for length in one.lengths:
+        places += [one.num_prompt - 1, *range(start, start + length)]
+        start += length
+    return places
+
+
+def last_states(trunk: Trunk, bundles: Sequence[Bundle], *, part: str | None) -> Tensor:
+    """The states [B, D] at each response's last input, its EOS."""
+    states_BSD = run_top(trunk, bundles, part=part)
+    ends = [torch.tensor(one.lengths).cumsum(0) + one.num_prompt - 1 for one in bundles]
+    return torch.cat([states_BSD[i][end.to(states_BSD.device)] for i, end in enumerate(ends)])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Literal, cast
 
@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from plaudit.data.batching import pad_right, token_budget_batches
-from plaudit.models.lora import LoRA, Switch, hook_into, linears_in, merge_into
+from plaudit.models.decoding import Decoder, ModuleDecoder
+from plaudit.models.fused import FusedDecoder, fused_decoder
+from plaudit.models.lora import LoRA, Switch, hook_into, linears_in, merged_weight
+from plaudit.models.structure import find_layers, split_decoder
 from plaudit.types import InputError
-
-FINAL_NORMS = ("norm", "final_layer_norm", "ln_f", "final_layernorm")
 
 
 class FullCopy(nn.Module):
@@ -72,6 +72,7 @@ class Trunk(nn.Module):
         self._softcap: float | None = getattr(model.config, "final_logit_softcapping", None)
         self._hash: str | None = None
         self._check_head()
+        self.shares_prompts = self._shares()
 
     # -- parts --------------------------------------------------------------------------------------------------
 
@@ -108,34 +109,32 @@ class Trunk(nn.Module):
     # -- forward ------------------------------------------------------------------------------------------------
 
     def forward(
-        self, inputs: Tensor, mask_BS: Tensor, *, part: str | None, mode: Literal["top", "lower"] = "top"
+        self,
+        inputs: Tensor,
+        mask_BS: Tensor,
+        *,
+        part: str | None,
+        mode: Literal["top", "lower"] = "top",
+        positions_BS: Tensor | None = None,
+        allowed_BSS: Tensor | None = None,
     ) -> Tensor:
         """States [B, S, D]: after the final norm ("top"), or at the boundary ("lower").
 
         `inputs` are token ids [B, S] for "lower", and for "top" at split depth 0; boundary states [B, S, D] else.
-        `mask_BS` is True on real tokens; positions count them, so that padding on either side changes nothing.
+        `mask_BS` is True on real tokens; positions count them unless given, so that padding on either side changes
+        nothing. `allowed_BSS`, where given, says all that a token may look at (itself among it), padding as well.
         """
-        positions_BS = (mask_BS.long().cumsum(dim=1) - 1).clamp(min=0)
+        if positions_BS is None:
+            positions_BS = (mask_BS.long().cumsum(dim=1) - 1).clamp(min=0)
+        seen = mask_BS.long() if allowed_BSS is None else allowed_BSS.unsqueeze(1)
         ids = {"input_ids": inputs} if inputs.dim() == 2 else {"inputs_embeds": inputs}
-        mask = {"attention_mask": mask_BS.long(), "position_ids": positions_BS, "use_cache": False}
+        mask = {"attention_mask": seen, "position_ids": positions_BS, "use_cache": False}
         if mode == "lower":
             lower = self._views[0]
             assert lower is not None, "lower is empty at split depth 0"
             return lower(**ids, **mask).last_hidden_state
         with self._using(part) as top:
             return top(**ids, **mask).last_hidden_state
-
-    @torch.no_grad()
-    def lower(self, tokens: Sequence[Tensor], *, tokens_per_batch: int = 4096) -> list[Tensor]:
-        """What the top takes for each sequence: boundary states [S, D], or the ids [S] at split depth 0."""
-        if self.split_depth == 0:
-            return [t.to(self.device) for t in tokens]
-        states: dict[int, Tensor] = {}
-        for rows in token_budget_batches([len(t) for t in tokens], tokens_per_batch):
-            padded, mask = pad_right([tokens[r].to(self.device) for r in rows], 0)
-            out_BSD = self(padded, mask, part=None, mode="lower")
-            states.update({r: out_BSD[i, : len(tokens[r])].clone() for i, r in enumerate(rows)})
-        return [states[i] for i in range(len(tokens))]
 
     def logits(self, states: Tensor, *, part: str | None) -> Tensor:
         """states [..., D] -> logits [..., V] by the part's own head (a LoRA's head is the trunk's)."""
@@ -148,6 +147,32 @@ class Trunk(nn.Module):
         return lambda states: self.logits(states, part=part)
 
     # -- merging ------------------------------------------------------------------------------------------------
+
+    def decoder(self, part: str | None) -> Decoder:
+        """What generates as the part does now: fused where the network allows it, else a copy of the modules.
+
+        It keeps the boundary states of what it reads, where it is fused and the trunk is split.
+        """
+        owner = None if part is None else self.part(part)
+        copied = isinstance(owner, FullCopy)
+        base, head = (owner.decoder, cast(nn.Module, owner.head)) if copied else (None, None)
+        fused = fused_decoder(self.model, base=base, head=head, boundary_at=self.split_depth)
+        decoder = ModuleDecoder(self.decoding_copy(part)) if fused is None else fused
+        self.refresh(decoder, part)
+        return decoder
+
+    @torch.no_grad()
+    def refresh(self, decoder: Decoder, part: str | None) -> None:
+        """Set the weights of a decoder to those of the part as it is now."""
+        owner = None if part is None else self.part(part)
+        if isinstance(decoder, ModuleDecoder):
+            self.merge_into(decoder.model, part)
+        elif isinstance(owner, FullCopy):
+            cast(FusedDecoder, decoder).reload()
+        elif isinstance(owner, LoRA):
+            fused = cast(FusedDecoder, decoder)
+            for path in owner.paths:
+                fused.load(path, merged_weight(self.linears[path], owner.at(path)))
 
     def decoding_copy(self, part: str | None) -> PreTrainedModel:
         """A separate plain model with the part merged in. The trunk itself is never merged in place: taking a
@@ -164,9 +189,8 @@ class Trunk(nn.Module):
         owner = None if part is None else self.part(part)
         if isinstance(owner, LoRA):
             for path in owner.paths:
-                merge_into(
-                    cast(nn.Linear, model.get_submodule(path)), cast(Tensor, self.linears[path].weight), owner.at(path)
-                )
+                weight = cast(nn.Linear, model.get_submodule(path)).weight
+                weight.data.copy_(merged_weight(self.linears[path], owner.at(path)))
         elif isinstance(owner, FullCopy):
             model.base_model.load_state_dict(owner.decoder.state_dict())
             cast(nn.Module, model.get_output_embeddings()).load_state_dict(cast(nn.Module, owner.head).state_dict())
@@ -184,6 +208,16 @@ class Trunk(nn.Module):
     @property
     def context(self) -> int:
         return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", 1 << 30))
+
+    @property
+    def is_exact(self) -> bool:
+        """In float32 sampling and training compute the same numbers, but for the last digits."""
+        return self.model.dtype == torch.float32
+
+    @property
+    def window(self) -> int:
+        """The longest line on which no layer looks through a narrower window than all of it."""
+        return int(getattr(self.model.config.get_text_config(), "sliding_window", None) or self.context)
 
     def hash(self) -> str:
         """sha256 (16 hex digits) of the frozen weights: adapters are valid on this trunk alone."""
@@ -215,6 +249,24 @@ class Trunk(nn.Module):
         return torch.equal(views[1](inputs_embeds=boundary, **arguments).last_hidden_state[mask], whole[mask])
 
     @torch.no_grad()
+    def _shares(self) -> bool:
+        """A prompt with two answers behind it, hidden from each other, gives the states of both by themselves."""
+        ids, _ = self._probe()
+        line, prompt, one, other = ids[0], [0, 1, 2, 3], [4, 5, 6], [7, 8, 9, 10, 11]
+        places = torch.tensor([*prompt, *range(4, 7), *range(4, 9)], device=self.device)
+        allowed = torch.ones(12, 12, dtype=torch.bool, device=self.device).tril()
+        allowed[7:, 4:7] = False
+        base = self.model.base_model
+        together = base(
+            input_ids=line[None], attention_mask=allowed[None, None], position_ids=places[None], use_cache=False
+        ).last_hidden_state[0]
+        for answer in (one, other):
+            alone = base(input_ids=line[None, [*prompt, *answer]], use_cache=False).last_hidden_state[0]
+            if not torch.allclose(together[[*prompt, *answer]].float(), alone.float(), atol=1e-3, rtol=1e-3):
+                return False
+        return True
+
+    @torch.no_grad()
     def _check_head(self) -> None:
         """Our logits are the model's own: some families scale or cap them outside their head."""
         ids, mask = self._probe()
@@ -228,39 +280,3 @@ class Trunk(nn.Module):
             raise InputError(
                 f"{type(self.model).__name__} changes its logits in a way that is not known here: choose another model"
             )
-
-
-def find_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
-    """The decoder layers, with their path in the model."""
-    count = model.config.get_text_config().num_hidden_layers
-    for path, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == count:
-            return path, module
-    raise InputError(
-        f"{type(model).__name__}: its list of {count} decoder layers was not found; is it a causal language model?"
-    )
-
-
-def split_decoder(
-    model: PreTrainedModel, decoder: nn.Module, layers: nn.ModuleList, depth: int
-) -> tuple[nn.Module, nn.Module] | None:
-    """Two views of one decoder that share its weights: the layers below `depth` without the final norm; the rest."""
-    layers_name = next((name for name, child in decoder.named_children() if child is layers), None)
-    norm_name = next((name for name in FINAL_NORMS if name in dict(decoder.named_children())), None)
-    if layers_name is None or norm_name is None:
-        return None
-
-    def view(start: int, stop: int) -> nn.Module:
-        shown = copy.copy(decoder)
-        shown.__dict__["_modules"] = dict(decoder._modules)  # pyright: ignore[reportPrivateUsage]
-        shown._modules[layers_name] = nn.ModuleList(list(layers)[start:stop])  # pyright: ignore[reportPrivateUsage]
-        config = copy.deepcopy(model.config.get_text_config())
-        config.num_hidden_layers = stop - start
-        if getattr(config, "layer_types", None):
-            config.layer_types = config.layer_types[start:stop]
-        shown.__dict__["config"] = config
-        return shown
-
-    lower, top = view(0, depth), view(depth, len(layers))
-    lower._modules[norm_name] = nn.Identity()  # pyright: ignore[reportPrivateUsage]
-    return lower, top

@@ -15,10 +15,10 @@ from plaudit.data.batching import token_budget_batches
 from plaudit.data.chat import Chat
 from plaudit.models.checkpoints import load_tensors, save_peft, save_tensors
 from plaudit.models.heads import ScoreHead, ValueStart
-from plaudit.models.sequences import last_states
+from plaudit.models.sequences import bundle, last_states, run_lower, shared_prompts
 from plaudit.models.trunk import Trunk
 from plaudit.recipe import Adapter
-from plaudit.types import InputError, Prompt
+from plaudit.types import Bundle, InputError, Prompt
 
 
 class RewardModel:
@@ -41,21 +41,33 @@ class RewardModel:
     def parameters(self) -> list[nn.Parameter]:
         return [*self.trunk.part(self.part).parameters(), *self.head.parameters()]
 
-    def raw_scores(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Raw scores [B, O] of sequences as the top takes them (one micro-batch; gradients flow)."""
-        return self.head(last_states(self.trunk, inputs, part=self.part))
+    def raw_scores(self, bundles: Sequence[Bundle]) -> Tensor:
+        """Raw scores [B, O] of the responses in bundles as the top takes them (one micro-batch; gradients flow)."""
+        return self.head(last_states(self.trunk, bundles, part=self.part))
+
+    def bundles(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Bundle]:
+        """Prompts and responses with their EOS as token ids; neighbours with one prompt share it where that pays."""
+        encoded = [self.chat.encode(p, r) for p, r in zip(prompts, responses, strict=True)]
+        longest = max((len(e.tokens) for e in encoded), default=0)
+        if longest > self.trunk.context:
+            raise InputError(
+                f"a prompt with its response has {longest} tokens, the judge's context is {self.trunk.context}"
+            )
+        asked = [torch.tensor(e.tokens[: e.num_prompt]) for e in encoded]
+        said = [torch.tensor(e.tokens[e.num_prompt :]) for e in encoded]
+        groups = shared_prompts(self.trunk, asked, [len(s) for s in said])
+        return [bundle(asked[rows[0]], [said[r] for r in rows]) for rows in groups]
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str], *, tokens_per_batch: int = 8192) -> Tensor:
-        tokens = [torch.tensor(self.chat.encode(p, r).tokens) for p, r in zip(prompts, responses, strict=True)]
-        if tokens and max(map(len, tokens)) > self.trunk.context:
-            raise InputError(
-                f"a prompt with its response has {max(map(len, tokens))} tokens, "
-                f"the judge's context is {self.trunk.context}"
-            )
-        raw_BO = torch.zeros(len(tokens), len(self.objectives))
-        for rows in token_budget_batches([len(t) for t in tokens], tokens_per_batch):
-            raw_BO[rows] = self.raw_scores(self.trunk.lower([tokens[r] for r in rows])).cpu()
+        bundles = self.bundles(prompts, responses)
+        scores: dict[int, Tensor] = {}
+        for chosen in token_budget_batches([len(b) for b in bundles], tokens_per_batch):
+            found_BO = self.raw_scores(run_lower(self.trunk, [bundles[c] for c in chosen])).cpu()
+            scores |= zip(chosen, found_BO.split([len(bundles[c].lengths) for c in chosen]), strict=True)
+        raw_BO = (
+            torch.cat([scores[i] for i in range(len(bundles))]) if bundles else torch.zeros(0, len(self.objectives))
+        )
         return (raw_BO - self.offset_O) / self.scale_O
 
     def centre(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> None:

@@ -11,25 +11,26 @@ import torch
 from torch import Tensor
 
 from plaudit.models.optimization import Stepper
+from plaudit.models.sequences import run_lower
 from plaudit.progress import Journal
 from plaudit.recipe import Reward
 from plaudit.reward.loss import pair_accuracy, ranking_loss, ranks_of
 from plaudit.reward.model import RewardModel
-from plaudit.types import InputError, Judgement, TrainingError
+from plaudit.types import Bundle, InputError, Judgement, TrainingError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """One judgement as the judge takes it: K sequences (ids [S] or boundary states [S, D]) and their ranks."""
+    """One judgement as the judge takes it: K responses, mostly in one bundle, and their ranks."""
 
-    inputs: tuple[Tensor, ...]
+    bundles: tuple[Bundle, ...]
     ranks_K: Tensor
     objective: int
     margin: float
 
     @property
     def num_tokens(self) -> int:
-        return sum(len(i) for i in self.inputs)
+        return sum(len(b) for b in self.bundles)
 
 
 def train_judge(
@@ -80,16 +81,16 @@ def train_judge(
 
 def prepare(judge: RewardModel, judgements: Sequence[Judgement]) -> list[Ranking]:
     """Encode, and run the frozen lower trunk once for all epochs."""
-    tokens = [torch.tensor(judge.chat.encode(j.prompt, r.text).tokens) for j in judgements for r in j.responses]
-    inputs = iter(judge.trunk.lower(tokens))
+    bundles = [judge.bundles([j.prompt] * len(j.responses), [r.text for r in j.responses]) for j in judgements]
+    run = iter(run_lower(judge.trunk, [one for several in bundles for one in several]))
     return [
         Ranking(
-            inputs=tuple(next(inputs) for _ in j.responses),
+            bundles=tuple(next(run) for _ in several),
             ranks_K=ranks_of(j.ranking, len(j.responses)),
             objective=judge.objectives.index(j.objective),
             margin=j.strength or 0.0,
         )
-        for j in judgements
+        for j, several in zip(judgements, bundles, strict=True)
     ]
 
 
@@ -108,13 +109,13 @@ def whole_rankings(batch: Sequence[Ranking], budget: int) -> list[list[Ranking]]
 
 def judge_rankings(judge: RewardModel, rankings: Sequence[Ranking]) -> tuple[Tensor, float, int]:
     """Loss of each ranking [R], pairs in the right order, pairs that are no ties."""
-    scores_BO = judge.raw_scores([i for r in rankings for i in r.inputs])
+    scores_BO = judge.raw_scores([b for r in rankings for b in r.bundles])
     losses: list[Tensor] = []
     correct, decided = 0.0, 0
     start = 0
     for ranking in rankings:
-        scores_K = scores_BO[start : start + len(ranking.inputs), ranking.objective]
-        start += len(ranking.inputs)
+        scores_K = scores_BO[start : start + len(ranking.ranks_K), ranking.objective]
+        start += len(ranking.ranks_K)
         losses.append(ranking_loss(scores_K, ranking.ranks_K, margin=ranking.margin))
         right, pairs = pair_accuracy(scores_K.detach().cpu(), ranking.ranks_K)
         correct, decided = correct + right, decided + pairs

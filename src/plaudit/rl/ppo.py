@@ -34,7 +34,7 @@ from plaudit.rl.records import (
     save_state,
     show_samples,
 )
-from plaudit.rl.rollout import POLICY, VALUE, collect
+from plaudit.rl.rollout import POLICY, VALUE, collect, rows_of
 from plaudit.rl.shaping import combine_objectives, kl_estimate, leave_one_out, shape_rewards
 from plaudit.tensors import masked_mean, masked_variance, token_logprobs, whiten
 from plaudit.types import Prompt, RewardFunction, Rollout, TrainingError
@@ -89,12 +89,12 @@ def ppo(
     start = resume_state(learner, folder)
     journal.rewind(start)
     rewind_samples(folder, start)
-    decoder = trunk.decoding_copy(POLICY)
+    decoder = trunk.decoder(POLICY)
     metrics: dict[str, float] = {}
 
     for step in journal.track(range(start, config.steps), "PPO", config.steps - start):
         began = time.perf_counter()
-        trunk.merge_into(decoder, POLICY)
+        trunk.refresh(decoder, POLICY)
         chosen = draw_prompts(prompts, config.prompts_per_step, seed=seed, step=step)
         rollout = collect(trunk, learner.value_head, decoder, chat, reward, chosen, config, seed=seed, step=step)
 
@@ -148,13 +148,13 @@ def update(
     Returns the means over the minibatches. `first_ratio_error` is the largest |ratio - 1| before anything moved:
     far from 0 it means that sampling and training do not see the same model.
     """
-    config, num_rows = learner.config, len(rollout.texts)
+    config, num_bundles = learner.config, len(rollout.bundles)
     seen: list[dict[str, float]] = []
     stopped = False
     for epoch in range(config.epochs):
-        order = np.random.default_rng([learner.seed, step, epoch]).permutation(num_rows)
-        for rows in np.array_split(order, min(config.minibatches, num_rows)):
-            stats = minibatch_gradients(learner, rollout, advantages_BT, returns_BT, rows.tolist())
+        order = np.random.default_rng([learner.seed, step, epoch]).permutation(num_bundles)
+        for chosen in np.array_split(order, min(config.minibatches, num_bundles)):
+            stats = minibatch_gradients(learner, rollout, advantages_BT, returns_BT, chosen.tolist())
             where = f"Act III, step {step}, epoch {epoch}"
             for name in ("policy_loss", "value_loss"):
                 if not math.isfinite(stats[name]):
@@ -185,26 +185,26 @@ def update(
 
 
 def minibatch_gradients(
-    learner: Learner, rollout: Rollout, advantages_BT: Tensor, returns_BT: Tensor, rows: Sequence[int]
+    learner: Learner, rollout: Rollout, advantages_BT: Tensor, returns_BT: Tensor, chosen: Sequence[int]
 ) -> dict[str, float]:
-    """Add up the gradients of one minibatch, micro-batch by micro-batch. Every mean is over the real tokens of the
-    whole minibatch, so that the size of the micro-batches changes nothing."""
+    """Add up the gradients of a minibatch of bundles, micro-batch by micro-batch. Every mean is over the real tokens of
+    the whole minibatch, so that the size of the micro-batches changes nothing."""
     config, trunk = learner.config, learner.trunk
-    num_tokens = int(rollout.response_mask_BT[rows].sum())
+    places = rows_of(rollout.bundles)
+    num_tokens = int(rollout.response_mask_BT[[r for c in chosen for r in places[c]]].sum())
     sums: dict[str, float] = dict.fromkeys(
         ("policy_loss", "value_loss", "approx_kl", "clip_fraction", "entropy", "ratio_error"), 0.0
     )
-    for micro in token_budget_batches([len(rollout.inputs[r]) for r in rows], config.tokens_per_microbatch):
-        chosen = [rows[m] for m in micro]
-        mask_BT = rollout.response_mask_BT[chosen]
+    for micro in token_budget_batches([len(rollout.bundles[c]) for c in chosen], config.tokens_per_microbatch):
+        bundles = [rollout.bundles[chosen[m]] for m in micro]
+        rows = [r for m in micro for r in places[chosen[m]]]
+        mask_BT = rollout.response_mask_BT[rows]
 
-        def real(grid_BT: Tensor, chosen: list[int] = chosen, mask_BT: Tensor = mask_BT) -> Tensor:
-            return grid_BT[chosen][mask_BT]
+        def real(grid_BT: Tensor, rows: list[int] = rows, mask_BT: Tensor = mask_BT) -> Tensor:
+            return grid_BT[rows][mask_BT]
 
-        inputs = [rollout.inputs[r] for r in chosen]
-        num_prompts = [len(rollout.prompt_tokens[r]) for r in chosen]
         old_logprobs_N = real(rollout.logprobs_BT)
-        states_ND = predicting_states(trunk, inputs, num_prompts, part=POLICY)
+        states_ND = predicting_states(trunk, bundles, part=POLICY)
         logprobs_N, entropy_N = token_logprobs(
             states_ND,
             real(rollout.response_tokens_BT),
@@ -215,7 +215,7 @@ def minibatch_gradients(
         policy_losses_N = policy_loss(logprobs_N, old_logprobs_N, real(advantages_BT), clip=config.clip)
         (policy_losses_N.sum() / num_tokens).backward()
 
-        values_N = learner.value_head(predicting_states(trunk, inputs, num_prompts, part=VALUE))
+        values_N = learner.value_head(predicting_states(trunk, bundles, part=VALUE))
         value_losses_N = value_loss(values_N, real(rollout.values_BT), real(returns_BT), clip=config.value_clip)
         (value_losses_N.sum() / num_tokens).backward()
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from plaudit.data.batching import token_budget_batches
 from plaudit.data.chat import Chat
+from plaudit.models.decoding import Decoder
 from plaudit.models.generate import Generated, generate, sample_key
 from plaudit.models.heads import ValueHead
-from plaudit.models.sequences import predicting_states
+from plaudit.models.sequences import bundle, predicting_states, run_lower, shared_prompts
 from plaudit.models.trunk import Trunk
 from plaudit.recipe import PPO
 from plaudit.tensors import token_logprobs
-from plaudit.types import InputError, Prompt, RewardFunction, Rollout, Sampling
+from plaudit.types import Bundle, InputError, Prompt, RewardFunction, Rollout, Sampling
 
 POLICY, VALUE = "policy", "value"
 
@@ -24,7 +25,7 @@ POLICY, VALUE = "policy", "value"
 def collect(
     trunk: Trunk,
     value_head: ValueHead,
-    decoder: PreTrainedModel,
+    decoder: Decoder,
     chat: Chat,
     reward: RewardFunction,
     prompts: Sequence[Prompt],
@@ -47,23 +48,33 @@ def collect(
     texts = [chat.decode(s.tokens) for s in sampled]
     scores_BO = checked_scores(reward, [prompt for prompt, _ in repeated], texts)
     tokens_BT, mask_BT, sampler_logprobs_BT = response_grid(sampled, trunk.device)
-    inputs = trunk.lower([torch.cat([p, torch.tensor(s.tokens)]) for p, s in zip(prompt_tokens, sampled, strict=True)])
+    bundles = bundles_of(trunk, prompt_tokens, sampled)
+    recompute = config.old_logprobs == "recomputed" or (config.old_logprobs == "auto" and not trunk.is_exact)
     logprobs_BT, ref_logprobs_BT, values_BT = read_off(
-        trunk, value_head, inputs, prompt_tokens, tokens_BT, mask_BT, config
+        trunk, value_head, bundles, tokens_BT, mask_BT, config, policy=recompute
     )
     return Rollout(
         prompts=tuple(prompt for prompt, _ in repeated),
         texts=tuple(texts),
         finished_B=torch.tensor([s.finished for s in sampled]),
-        prompt_tokens=tuple(prompt_tokens),
         response_tokens_BT=tokens_BT,
         response_mask_BT=mask_BT,
-        logprobs_BT=sampler_logprobs_BT if config.old_logprobs == "sampler" else logprobs_BT,
+        logprobs_BT=logprobs_BT if recompute else sampler_logprobs_BT,
         ref_logprobs_BT=ref_logprobs_BT,
         values_BT=values_BT,
         scores_BO=scores_BO,
-        inputs=tuple(inputs),
+        bundles=tuple(bundles),
     )
+
+
+def bundles_of(trunk: Trunk, prompt_tokens: Sequence[Tensor], sampled: Sequence[Generated]) -> list[Bundle]:
+    """What the top takes, with the states that generation has left, or computed now."""
+    groups = shared_prompts(trunk, prompt_tokens, [len(s.tokens) - 1 for s in sampled])
+    states = [(s.prompt_states, s.states) for s in sampled if s.prompt_states is not None and s.states is not None]
+    if trunk.split_depth and len(states) == len(sampled):
+        return [bundle(states[rows[0]][0], [states[r][1] for r in rows]) for rows in groups]
+    said = [torch.tensor(s.tokens[:-1], dtype=torch.long) for s in sampled]
+    return run_lower(trunk, [bundle(prompt_tokens[rows[0]], [said[r] for r in rows]) for rows in groups])
 
 
 def checked_scores(reward: RewardFunction, prompts: Sequence[Prompt], texts: Sequence[str]) -> Tensor:
@@ -100,23 +111,32 @@ def response_grid(sampled: Sequence[Generated], device: torch.device) -> tuple[T
 def read_off(
     trunk: Trunk,
     value_head: ValueHead,
-    inputs: Sequence[Tensor],
-    prompt_tokens: Sequence[Tensor],
+    bundles: Sequence[Bundle],
     tokens_BT: Tensor,
     mask_BT: Tensor,
     config: PPO,
+    *,
+    policy: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probs of the policy and of the reference (the frozen trunk), and values, each [B, T]."""
+    """Log-probs of the policy (where `policy`) and of the reference (the frozen trunk), and values, each [B, T]."""
     grids = tuple(torch.zeros_like(mask_BT, dtype=torch.float32) for _ in range(3))
-    for rows in token_budget_batches([len(i) for i in inputs], config.tokens_per_microbatch):
-        chosen, lengths = [inputs[r] for r in rows], [len(prompt_tokens[r]) for r in rows]
+    places = rows_of(bundles)
+    for chosen in token_budget_batches([len(b) for b in bundles], config.tokens_per_microbatch):
+        some, rows = [bundles[c] for c in chosen], [r for c in chosen for r in places[c]]
         tokens_N = tokens_BT[rows][mask_BT[rows]]
         for grid, part in zip(grids, (POLICY, None), strict=False):
-            states_ND = predicting_states(trunk, chosen, lengths, part=part)
-            found_N, _ = token_logprobs(
-                states_ND, tokens_N, trunk.unembed(part), temperature=config.temperature, top_p=config.top_p
-            )
-            grid[rows] = grid[rows].masked_scatter(mask_BT[rows], found_N)
-        values_N = value_head(predicting_states(trunk, chosen, lengths, part=VALUE))
+            if part is None or policy:
+                states_ND = predicting_states(trunk, some, part=part)
+                found_N, _ = token_logprobs(
+                    states_ND, tokens_N, trunk.unembed(part), temperature=config.temperature, top_p=config.top_p
+                )
+                grid[rows] = grid[rows].masked_scatter(mask_BT[rows], found_N)
+        values_N = value_head(predicting_states(trunk, some, part=VALUE))
         grids[2][rows] = grids[2][rows].masked_scatter(mask_BT[rows], values_N)
     return grids[0], grids[1], grids[2]
+
+
+def rows_of(bundles: Sequence[Bundle]) -> list[range]:
+    """The rows of the response grid that each bundle holds."""
+    ends = list(accumulate(len(b.lengths) for b in bundles))
+    return [range(end - len(b.lengths), end) for end, b in zip(ends, bundles, strict=True)]

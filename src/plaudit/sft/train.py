@@ -17,28 +17,27 @@ from plaudit.data.split import split_by_prompt
 from plaudit.models.checkpoints import save_peft, save_tensors
 from plaudit.models.loading import save_causal_lm
 from plaudit.models.optimization import Stepper
-from plaudit.models.sequences import predicting_states
+from plaudit.models.sequences import bundle, predicting_states, run_lower
 from plaudit.models.trunk import Trunk
 from plaudit.progress import Journal
 from plaudit.recipe import SFT
 from plaudit.tensors import token_logprobs
-from plaudit.types import Demonstration, InputError, TrainingError
+from plaudit.types import Bundle, Demonstration, InputError, TrainingError
 
 PART = "sft"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One demonstration as the trunk takes it. `inputs` are token ids [S], or boundary states [S, D]."""
+    """One demonstration as the trunk takes it: nothing is read from the last token, so that it is left out."""
 
-    inputs: Tensor
+    bundle: Bundle
     completion: Tensor
-    num_prompt: int
 
 
 def completion_loss(trunk: Trunk, examples: Sequence[Example]) -> Tensor:
     """Summed negative log-likelihood (nats) of the completions' tokens, EOS included; the prompt costs nothing."""
-    states_ND = predicting_states(trunk, [e.inputs for e in examples], [e.num_prompt for e in examples], part=PART)
+    states_ND = predicting_states(trunk, [e.bundle for e in examples], part=PART)
     tokens_N = torch.cat([e.completion for e in examples])
     return -token_logprobs(states_ND, tokens_N, trunk.unembed(PART))[0].sum()
 
@@ -78,7 +77,7 @@ def train_sft(
         batch = [training[i] for i in order[place * config.batch_size : (place + 1) * config.batch_size]]
         num_tokens = sum(len(e.completion) for e in batch)
         loss = 0.0
-        for rows in token_budget_batches([len(e.inputs) for e in batch], config.tokens_per_microbatch):
+        for rows in token_budget_batches([len(e.bundle) for e in batch], config.tokens_per_microbatch):
             micro_loss = completion_loss(trunk, [batch[r] for r in rows]) / num_tokens
             micro_loss.backward()
             loss += micro_loss.item()
@@ -103,16 +102,17 @@ def train_sft(
 def prepare(trunk: Trunk, encoded: Sequence[Encoded]) -> list[Example]:
     """Run the frozen lower trunk once for all epochs."""
     tokens = [torch.tensor(e.tokens) for e in encoded]
+    bundles = [bundle(t[: e.num_prompt], [t[e.num_prompt : -1]]) for e, t in zip(encoded, tokens, strict=True)]
     return [
-        Example(inputs=inputs, completion=t[e.num_prompt :].to(trunk.device), num_prompt=e.num_prompt)
-        for e, t, inputs in zip(encoded, tokens, trunk.lower(tokens), strict=True)
+        Example(bundle=b, completion=t[e.num_prompt :].to(trunk.device))
+        for e, t, b in zip(encoded, tokens, run_lower(trunk, bundles), strict=True)
     ]
 
 
 @torch.no_grad()
 def evaluate(trunk: Trunk, examples: Sequence[Example], config: SFT) -> float:
     """Mean loss per completion token (nats)."""
-    batches = token_budget_batches([len(e.inputs) for e in examples], config.tokens_per_microbatch)
+    batches = token_budget_batches([len(e.bundle) for e in examples], config.tokens_per_microbatch)
     total = sum(completion_loss(trunk, [examples[r] for r in rows]).item() for rows in batches)
     return total / sum(len(e.completion) for e in examples)
 

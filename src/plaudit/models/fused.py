@@ -1,0 +1,311 @@
+"""The fast decoder: the layers of Llama's family, computed by few large operations over caches that never grow.
+
+transformers' modules spend more time around the matrix products of a decoding step than in them. Here q, k and v are
+one product, gate and up another, the cache is allocated once, a group of query heads attends to its key head without
+copies of it, and prompts lie left-aligned, so that reading them needs no mask. A network is taken if it proves to
+compute the same as its modules; see `fused_decoder`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention
+from transformers import PreTrainedModel
+
+from plaudit.models.decoding import Decoder, ModuleDecoder, Start
+from plaudit.models.structure import find_layers
+
+PROJECTIONS = ("q_proj", "k_proj", "v_proj")
+TOLERANCE = 1e-3
+"""Largest difference of a logit from the modules' own that still counts as the same network, in float32."""
+
+
+@dataclass
+class Layer:
+    """One decoder layer's weights [out, in]; q over k over v, gate over up."""
+
+    norm: nn.Module
+    qkv: Tensor
+    qkv_bias: Tensor | None
+    q_norm: nn.Module | None
+    k_norm: nn.Module | None
+    out: Tensor
+    out_bias: Tensor | None
+    mlp_norm: nn.Module
+    gate_up: Tensor
+    down: Tensor
+
+
+@dataclass(frozen=True)
+class Shape:
+    heads: int
+    kv_heads: int
+    head_width: int
+    scaling: float
+    activation: Callable[[Tensor], Tensor]
+
+    @property
+    def group(self) -> int:
+        return self.heads // self.kv_heads
+
+
+class FusedDecoder:
+    """Decodes with fused copies of a network's weights.
+
+    `base` is its decoder (embedding to final norm), `head` its output embedding; `path` is where the layers stand in
+    the model, for the names in `load`. The states that leave the first `boundary_at` layers (0: none) are kept: they
+    are what the trunk's upper part takes. These layers are frozen, so that `load` must not name them.
+    """
+
+    def __init__(self, base: Any, head: nn.Module, path: str, *, boundary_at: int = 0) -> None:
+        self.embed: nn.Module = base.embed_tokens
+        self.norm: nn.Module = Norm(base.norm)
+        self.rotary: nn.Module = base.rotary_emb
+        self.head = head
+        self.boundary_at = boundary_at
+        self._sources: list[Any] = list(base.layers)
+        attention, mlp = self._sources[0].self_attn, self._sources[0].mlp
+        self.shape = Shape(
+            heads=attention.q_proj.out_features // attention.head_dim,
+            kv_heads=attention.k_proj.out_features // attention.head_dim,
+            head_width=attention.head_dim,
+            scaling=attention.scaling,
+            activation=mlp.act_fn,
+        )
+        self.layers = [fuse(source) for source in self._sources]
+        self._places = {
+            f"{path}.{i}.{name}": place
+            for i, layer in enumerate(self.layers)
+            for name, place in places(layer, self.shape)
+        }
+
+    @property
+    def device(self) -> torch.device:
+        return self.layers[0].qkv.device
+
+    @torch.no_grad()
+    def load(self, path: str, weight: Tensor) -> None:
+        """Take over a new weight [out, in] of the linear layer at `path`."""
+        self._places[path].copy_(weight)
+
+    def reload(self) -> None:
+        """Copy all weights again from the modules, which have been trained."""
+        for i, source in enumerate(self._sources):
+            for name, place in places(self.layers[i], self.shape):
+                place.copy_(source.get_submodule(name).weight.data)
+            if (fused := self.layers[i].qkv_bias) is not None:
+                fused.copy_(torch.cat([getattr(source.self_attn, name).bias.data for name in PROJECTIONS]))
+
+    @torch.no_grad()
+    def start(self, prompts: Sequence[Sequence[int]], copies: Sequence[int], room: int) -> Start:
+        device, shape = self.device, self.shape
+        lengths = torch.tensor([len(p) for p in prompts], device=device)
+        longest = int(lengths.max())
+        ids = torch.zeros(len(prompts), longest, dtype=torch.long, device=device)
+        for i, prompt in enumerate(prompts):
+            ids[i, : len(prompt)] = torch.tensor(prompt, device=device)
+        index = torch.tensor(copies, device=device)
+        states = self.embed(ids)
+        cos, sin = self.rotary(states, torch.arange(longest, device=device).unsqueeze(0))
+        rotation = (cos.unsqueeze(2), sin.unsqueeze(2))
+        caches: list[Tensor] = []
+        boundary: Tensor | None = None
+        for i, layer in enumerate(self.layers):
+            if i == self.boundary_at and i:
+                boundary = states
+            q, k, v = self._qkv(layer, states, rotation)
+            cache = states.new_zeros(2, len(copies), shape.kv_heads, longest + room, shape.head_width)
+            cache[0, :, :, :longest], cache[1, :, :, :longest] = k.transpose(1, 2)[index], v.transpose(1, 2)[index]
+            caches.append(cache)
+            q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+            # Padding stands behind the real tokens: that nothing reads ahead is all the mask there is.
+            mixed = scaled_dot_product_attention(
+                q, k, v, is_causal=True, scale=shape.scaling, enable_gqa=shape.group > 1
+            )
+            states = self._rest(layer, states, mixed.transpose(1, 2).flatten(2))
+        last = states[torch.arange(len(prompts), device=device), lengths - 1]
+        logits = cast(Tensor, self.head(self.norm(last)))
+        kept = None if boundary is None else [boundary[i, : len(p)] for i, p in enumerate(prompts)]
+        return Start(logits[index], _RunningFused(self, caches, lengths[index]), kept)
+
+    def _qkv(self, layer: Layer, states: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values [..., heads, width] of states [..., D], turned by their positions."""
+        shape = self.shape
+        mixed = linear(layer.norm(states), layer.qkv, layer.qkv_bias)
+        turning, v = mixed.split(
+            [(shape.heads + shape.kv_heads) * shape.head_width, shape.kv_heads * shape.head_width], -1
+        )
+        turning = turning.unflatten(-1, (-1, shape.head_width))
+        if layer.q_norm is not None and layer.k_norm is not None:
+            q, k = turning.split([shape.heads, shape.kv_heads], dim=-2)
+            turning = torch.cat([layer.q_norm(q), layer.k_norm(k)], dim=-2)
+        turned = rotate(turning, *rotation)
+        q, k = turned.split([shape.heads, shape.kv_heads], dim=-2)
+        return q, k, v.unflatten(-1, (-1, shape.head_width))
+
+    def _rest(self, layer: Layer, states: Tensor, mixed: Tensor) -> Tensor:
+        """What follows attention, with both residual sums."""
+        states = states + linear(mixed, layer.out, layer.out_bias)
+        gate, up = linear(layer.mlp_norm(states), layer.gate_up).chunk(2, dim=-1)
+        return states + linear(self.shape.activation(gate) * up, layer.down)
+
+
+class _RunningFused:
+    def __init__(self, decoder: FusedDecoder, caches: list[Tensor], lengths_B: Tensor) -> None:
+        self.decoder, self.caches, self.lengths_B = decoder, caches, lengths_B
+        self._boundary: Tensor | None = None
+        self._positions = torch.arange(caches[0].shape[3], device=lengths_B.device)
+
+    @torch.no_grad()
+    def step(self, tokens_B: Tensor) -> Tensor:
+        decoder, shape = self.decoder, self.decoder.shape
+        states = decoder.embed(tokens_B)
+        cos, sin = decoder.rotary(states, self.lengths_B.unsqueeze(1))
+        rows, at = torch.arange(len(tokens_B), device=states.device), self.lengths_B
+        longest = int(at.max()) + 1
+        # True where a row may look: its own tokens up to this one.
+        mask = (self._positions[:longest] <= at.unsqueeze(1))[:, None, None]
+        for i, layer in enumerate(decoder.layers):
+            if i == decoder.boundary_at and i:
+                self._boundary = states
+            q, k, v = decoder._qkv(layer, states, (cos, sin))  # pyright: ignore[reportPrivateUsage]
+            keys, values = self.caches[i]
+            keys[rows, :, at], values[rows, :, at] = k, v
+            # The queries that share a key head stand where a sequence would: all of them look back from one place.
+            grouped = q.unflatten(1, (shape.kv_heads, shape.group))
+            mixed = scaled_dot_product_attention(
+                grouped, keys[:, :, :longest], values[:, :, :longest], attn_mask=mask, scale=shape.scaling
+            )
+            states = decoder._rest(layer, states, mixed.flatten(1))  # pyright: ignore[reportPrivateUsage]
+        self.lengths_B = at + 1
+        return cast(Tensor, decoder.head(decoder.norm(states)))
+
+    def keep(self, rows: Tensor) -> None:
+        self.caches = [cache[:, rows] for cache in self.caches]
+        self.lengths_B = self.lengths_B[rows]
+
+    def boundary(self) -> Tensor | None:
+        return self._boundary
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary positions (Su et al. 2021) in the half-split layout of transformers."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-second, first), dim=-1) * sin
+
+
+class Norm(nn.Module):
+    """RMSNorm as one operation."""
+
+    def __init__(self, like: Any) -> None:
+        super().__init__()
+        self.weight, self.eps = like.weight, like.variance_epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rms_norm(x, (x.shape[-1],), self.weight, self.eps)
+
+
+def fuse(module: Any) -> Layer:
+    """Copies of one layer's weights, side by side."""
+    attention, mlp = module.self_attn, module.mlp
+    projections = [getattr(attention, name) for name in PROJECTIONS]
+    biases = [p.bias for p in projections]
+    normed = hasattr(attention, "q_norm")
+    return Layer(
+        norm=Norm(module.input_layernorm),
+        qkv=torch.cat([p.weight.data for p in projections]),
+        qkv_bias=None if biases[0] is None else torch.cat([b.data for b in biases]),
+        q_norm=Norm(attention.q_norm) if normed else None,
+        k_norm=Norm(attention.k_norm) if normed else None,
+        out=attention.o_proj.weight.data.clone(),
+        out_bias=attention.o_proj.bias,
+        mlp_norm=Norm(module.post_attention_layernorm),
+        gate_up=torch.cat([mlp.gate_proj.weight.data, mlp.up_proj.weight.data]),
+        down=mlp.down_proj.weight.data.clone(),
+    )
+
+
+def places(layer: Layer, shape: Shape) -> list[tuple[str, Tensor]]:
+    """Where each linear layer's weight stands in the fused ones."""
+    q, kv = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
+    gate, up = layer.gate_up.chunk(2)
+    named = dict(zip(PROJECTIONS, layer.qkv.split([q, kv, kv]), strict=True)) | {"o_proj": layer.out}
+    return [(f"self_attn.{name}", place) for name, place in named.items()] + [
+        ("mlp.gate_proj", gate),
+        ("mlp.up_proj", up),
+        ("mlp.down_proj", layer.down),
+    ]
+
+
+# -- is it that network? --------------------------------------------------------------------------------------------
+
+
+def decoder_of(model: PreTrainedModel) -> Decoder:
+    """The fast decoder of a model that is only to speak, or its modules."""
+    return fused_decoder(model) or ModuleDecoder(model)
+
+
+def fused_decoder(
+    model: PreTrainedModel, *, base: nn.Module | None = None, head: nn.Module | None = None, boundary_at: int = 0
+) -> FusedDecoder | None:
+    """The fast decoder of a model, or None where it cannot be shown to compute the same.
+
+    `base` and `head` stand in for the model's own (a full copy that is trained). Names must fit first; then the logits
+    of ragged prompts, and of tokens behind them, must be those of the modules.
+    """
+    if not is_of_the_family(model):
+        return None
+    path, _ = find_layers(model)
+    own = FusedDecoder(model.base_model, cast(nn.Module, model.get_output_embeddings()), path, boundary_at=boundary_at)
+    if not agrees(own, model):
+        return None
+    return own if base is None or head is None else FusedDecoder(base, head, path, boundary_at=boundary_at)
+
+
+def is_of_the_family(model: PreTrainedModel) -> bool:
+    """Llama's modules under Llama's names, with or without norms of queries and keys; no window, no bias in the MLP."""
+    base, config = model.base_model, model.config.get_text_config()
+    if set(dict(base.named_children())) != {"embed_tokens", "layers", "norm", "rotary_emb"}:
+        return False
+    kinds = getattr(config, "layer_types", None) or ["full_attention"]
+    if set(kinds) != {"full_attention"} or getattr(config, "sliding_window", None) is not None:
+        return False
+    attention = {*PROJECTIONS, "o_proj"}
+    for layer in cast(Any, base).layers:
+        names = set(dict(layer.named_children()))
+        if names != {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}:
+            return False
+        if set(dict(layer.self_attn.named_children())) not in (attention, attention | {"q_norm", "k_norm"}):
+            return False
+        if set(dict(layer.mlp.named_children())) != {"gate_proj", "up_proj", "down_proj", "act_fn"}:
+            return False
+        if any(m.bias is not None for m in (layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj)):
+            return False
+    return True
+
+
+@torch.no_grad()
+def agrees(decoder: FusedDecoder, model: PreTrainedModel) -> bool:
+    """Two prompts of unlike length, one of them twice, and two tokens behind each."""
+    vocabulary = model.config.get_text_config().vocab_size
+    prompts = [[7 * i % vocabulary for i in range(1, 10)], [11 * i % vocabulary for i in range(1, 5)]]
+    start = decoder.start(prompts, [0, 1, 1], room=2)
+    said, logits = [list(prompts[i]) for i in (0, 1, 1)], start.logits_BV
+    scale = max(1.0, float(logits.abs().max()))
+    bound = TOLERANCE * scale if logits.dtype == torch.float32 else 0.05 * scale
+    for step in range(3):
+        for row, tokens in enumerate(said):
+            expected = model(input_ids=torch.tensor([tokens], device=model.device), use_cache=False).logits[0, -1]
+            if float((logits[row].float() - expected.float()).abs().max()) > bound:
+                return False
+        if step < 2:
+            following = torch.tensor([(3 + 5 * row + step) % vocabulary for row in range(3)], device=model.device)
+            for tokens, token in zip(said, following.tolist(), strict=True):
+                tokens.append(token)
+            logits = start.running.step(following)
+    return True
