@@ -121,3 +121,18 @@ def _bars(console: Console) -> Progress:
         console=console,
         transient=True,
     )
+
+
+class Phases:
+    """Where the time of a step goes, in seconds by phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Generator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began

@@ -39,6 +39,9 @@ class Model(Section):
     """A Jinja file that replaces the tokenizer's own template."""
     split_depth: Annotated[int, Field(ge=0)] = 0
     """Layers below it are shared by all parts, frozen, and run once per token. 0: all layers are adapted."""
+    boundary_gigabytes: Annotated[float, Field(ge=0)] = 2.0
+    """How much of what leaves the layers below the split is kept while Acts I and II train; the rest is computed again
+    each time it is needed."""
 
 
 class PreferenceFile(Section):
@@ -106,7 +109,11 @@ class Feedback(Section):
 class Reward(Section):
     adapter: Adapter = Adapter()
     optimizer: Optimizer = Optimizer()
-    epochs: Positive = 1
+    head_start: Literal["random", "probe"] = "random"
+    """Where the heads begin. probe: at the best linear judge on the frozen model, its ridge chosen by cross-validation.
+    With a thousand pairs or fewer that is hard to improve on."""
+    epochs: Annotated[int, Field(ge=0)] = 1
+    """0: the probe is the judge."""
     batch_size: Positive = 16
     """Prompts (whole rankings) per optimiser step."""
     tokens_per_microbatch: Positive = 4096
@@ -218,6 +225,8 @@ class Recipe(Section):
         begins_as_judge = self.ppo.reward is None and self.ppo.value_start == "judge"
         if begins_as_judge and self.ppo.value_adapter != self.reward.adapter:
             raise ValueError("ppo.value_adapter must equal reward.adapter where ppo.value_start is judge")
+        if self.reward.epochs == 0 and self.reward.head_start != "probe":
+            raise ValueError("reward.epochs is 0: nothing would be learned, unless reward.head_start is probe")
         if self.ppo.baseline == "leave_one_out" and self.ppo.responses_per_prompt < 2:
             raise ValueError("ppo.baseline: leave_one_out needs ppo.responses_per_prompt of 2 or more")
         return self

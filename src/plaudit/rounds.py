@@ -128,9 +128,10 @@ class Job:
             demonstrations = self.material.demonstrations(chat)
             depth = self.recipe.model.split_depth if config.adapter.kind == "lora" else 0
             trunk = self.workshop.load_trunk(self.material.base_model, depth)
-            trained = train_sft(
-                trunk, chat, demonstrations, config, seed=self.recipe.seed, journal=journal, folder=folder
-            )
+            with trunk.memory.up_to(self.recipe.model.boundary_gigabytes):
+                trained = train_sft(
+                    trunk, chat, demonstrations, config, seed=self.recipe.seed, journal=journal, folder=folder
+                )
             return trained | self.material.noted | {"repairs": list(chat.repairs)}
 
         demonstrations = source_of(self.recipe.data.demonstrations) or self.recipe.world
@@ -195,13 +196,16 @@ class Job:
         judgements = self._judgements(index)
 
         def do(folder: Path, journal: Journal) -> Result:
+            with self.workshop.trunk.memory.up_to(recipe.model.boundary_gigabytes):
+                return {"judgements": len(judgements)} | self.material.noted | judges(folder, journal)
+
+        def judges(folder: Path, journal: Journal) -> Result:
             training, held_out = split_by_prompt(judgements, config.held_out, recipe.seed, lambda j: j.prompt)
-            result: Result = {"judgements": len(judgements)} | self.material.noted
             if not config.second_judge:
-                return result | self._train_judge(index, training, held_out, [], folder, journal, seed=recipe.seed)
+                return self._train_judge(index, training, held_out, [], folder, journal, seed=recipe.seed)
             # Each judge is tested on what the other learned from too: more pairs, and none that it has seen.
             first, second = split_by_prompt(training, 0.5, recipe.seed + 1, lambda j: j.prompt)
-            result |= self._train_judge(index, first, held_out, second, folder, journal, seed=recipe.seed)
+            result = self._train_judge(index, first, held_out, second, folder, journal, seed=recipe.seed)
             with Journal(folder / "second", quiet=self.folder.quiet) as own:
                 tested = self._train_judge(index, second, held_out, first, folder / "second", own, seed=recipe.seed + 1)
             return result | {"second": tested}
@@ -225,7 +229,7 @@ class Job:
         config, trunk, unseen = self.recipe.reward, self.workshop.trunk, [*held_out, *also_unseen]
         objectives = sorted({j.objective for j in [*training, *unseen]})
         judge = RewardModel(trunk, self.workshop.chat, objectives, part="reward", adapter=config.adapter, seed=seed)
-        journal.rewind(0)
+        journal.rewind(-1)
         trained = train_judge(judge, training, held_out, config, seed=seed, journal=journal)
         judge.centre(*self._own_responses(index, journal))
         judge.save(folder)

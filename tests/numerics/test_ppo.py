@@ -18,7 +18,7 @@ from plaudit.models.checkpoints import load_tensors
 from plaudit.models.loading import load_causal_lm
 from plaudit.models.sequences import bundle, run_lower
 from plaudit.models.trunk import Trunk
-from plaudit.progress import Journal
+from plaudit.progress import Journal, Phases
 from plaudit.recipe import KL, PPO, Adapter, Optimizer
 from plaudit.rl import ppo as room
 from plaudit.rl.ppo import Learner, describe, minibatch_gradients, ppo, update
@@ -69,6 +69,7 @@ def rolled_out(learner: Learner, made: Trunk, settings: PPO, *, step: int = 0) -
         settings,
         seed=0,
         step=step,
+        phases=Phases(),
     )
 
 

@@ -21,6 +21,7 @@ from plaudit.models.decoding import Decoder, ModuleDecoder, Start
 from plaudit.models.structure import find_layers
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj")
+NARROW = 96
 TOLERANCE = 1e-3
 """Largest difference of a logit from the modules' own that still counts as the same network, in float32."""
 
@@ -136,7 +137,9 @@ class FusedDecoder:
     def _qkv(self, layer: Layer, states: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values [..., heads, width] of states [..., D], turned by their positions."""
         shape = self.shape
-        mixed = linear(layer.norm(states), layer.qkv, layer.qkv_bias)
+        mixed = product(layer.norm(states), layer.qkv)
+        if layer.qkv_bias is not None:
+            mixed = mixed + layer.qkv_bias
         turning, v = mixed.split(
             [(shape.heads + shape.kv_heads) * shape.head_width, shape.kv_heads * shape.head_width], -1
         )
@@ -150,9 +153,14 @@ class FusedDecoder:
 
     def _rest(self, layer: Layer, states: Tensor, mixed: Tensor) -> Tensor:
         """What follows attention, with both residual sums."""
-        states = states + linear(mixed, layer.out, layer.out_bias)
-        gate, up = linear(layer.mlp_norm(states), layer.gate_up).chunk(2, dim=-1)
-        return states + linear(self.shape.activation(gate) * up, layer.down)
+        out = product(mixed, layer.out)
+        states = states + (out if layer.out_bias is None else out + layer.out_bias)
+        x = layer.mlp_norm(states)
+        if is_narrow(x):
+            gate, up = (layer.gate_up @ x.t()).chunk(2)
+            return states + (layer.down @ self.shape.activation(gate).mul_(up)).t()
+        gate, up = linear(x, layer.gate_up).chunk(2, dim=-1)
+        return states + linear(self.shape.activation(gate).mul_(up), layer.down)
 
 
 class _RunningFused:
@@ -168,8 +176,9 @@ class _RunningFused:
         cos, sin = decoder.rotary(states, self.lengths_B.unsqueeze(1))
         rows, at = torch.arange(len(tokens_B), device=states.device), self.lengths_B
         longest = int(at.max()) + 1
-        # True where a row may look: its own tokens up to this one.
-        mask = (self._positions[:longest] <= at.unsqueeze(1))[:, None, None]
+        # A row looks at its own tokens up to this one: 0 there, -inf elsewhere.
+        unseen = (self._positions[:longest] > at.unsqueeze(1))[:, None, None]
+        mask = torch.zeros_like(unseen, dtype=states.dtype).masked_fill_(unseen, float("-inf"))
         for i, layer in enumerate(decoder.layers):
             if i == decoder.boundary_at and i:
                 self._boundary = states
@@ -193,6 +202,17 @@ class _RunningFused:
         return self._boundary
 
 
+def is_narrow(x: Tensor) -> bool:
+    """Few rows on a CPU, as in decoding."""
+    return x.dim() == 2 and len(x) <= NARROW and x.device.type == "cpu"
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """x W^T for rows x [..., in]. A few rows are multiplied as columns from the left: MKL then reads the weights as
+    they lie, where x W^T makes it pack them anew for every step (measured in docs/performance.md)."""
+    return (weight @ x.t()).t() if is_narrow(x) else linear(x, weight)
+
+
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary positions (Su et al. 2021) in the half-split layout of transformers."""
     first, second = x.chunk(2, dim=-1)
@@ -207,7 +227,10 @@ class Norm(nn.Module):
         self.weight, self.eps = like.weight, like.variance_epsilon
 
     def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x, (x.shape[-1],), self.weight, self.eps)
+        if x.dtype != torch.float32:
+            return rms_norm(x, (x.shape[-1],), self.weight, self.eps)
+        scale = x.square().mean(dim=-1, keepdim=True).add_(self.eps).rsqrt_()
+        return (x * scale).mul_(self.weight)
 
 
 def fuse(module: Any) -> Layer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -71,34 +72,45 @@ def positions_and_owners(one: Bundle) -> tuple[Tensor, Tensor]:
     return torch.cat(places), torch.cat([torch.full_like(p, k) for k, p in enumerate(places)])
 
 
-def run_top(trunk: Trunk, bundles: Sequence[Bundle], *, part: str | None) -> Tensor:
-    """Pad a micro-batch and run it: states [B, S, D]."""
+def run(trunk: Trunk, bundles: Sequence[Bundle], *, part: str | None, mode: Literal["top", "lower"]) -> Tensor:
+    """Pad a micro-batch and run one half of the trunk: states [B, S, D]."""
     layout = lay_out(bundles, trunk.device)
-    padded, _ = pad_right([b.inputs for b in bundles], 0)
-    return trunk(padded, layout.mask_BS, part=part, positions_BS=layout.positions_BS, allowed_BSS=layout.allowed_BSS)
+    padded, _ = pad_right([b.inputs.to(trunk.device) for b in bundles], 0)
+    return trunk(
+        padded, layout.mask_BS, part=part, mode=mode, positions_BS=layout.positions_BS, allowed_BSS=layout.allowed_BSS
+    )
+
+
+def run_top(trunk: Trunk, bundles: Sequence[Bundle], *, part: str | None) -> Tensor:
+    """States [B, S, D] of a micro-batch of bundles: of token ids, or of boundary states that are there already."""
+    return run(trunk, run_lower(trunk, bundles), part=part, mode="top")
 
 
 @torch.no_grad()
 def run_lower(trunk: Trunk, bundles: Sequence[Bundle], *, tokens_per_batch: int = 4096) -> list[Bundle]:
-    """What the top takes for bundles of token ids: their boundary states, or the ids at split depth 0."""
+    """What the top takes: bundles of token ids get their boundary states, remembered ones where the trunk has them."""
     if trunk.split_depth == 0:
-        return [replace(b, inputs=b.inputs.to(trunk.device)) for b in bundles]
+        return list(bundles)
     found: dict[int, Bundle] = {}
-    for rows in token_budget_batches([len(b) for b in bundles], tokens_per_batch):
-        chosen = [bundles[r] for r in rows]
-        layout = lay_out(chosen, trunk.device)
-        ids_BS, _ = pad_right([b.inputs.to(trunk.device) for b in chosen], 0)
-        out_BSD = trunk(
-            ids_BS,
-            layout.mask_BS,
-            part=None,
-            mode="lower",
-            positions_BS=layout.positions_BS,
-            allowed_BSS=layout.allowed_BSS,
-        )
-        for i, (row, one) in enumerate(zip(rows, chosen, strict=True)):
-            found[row] = replace(one, inputs=out_BSD[i, : len(one)].clone())
+    for i, one in enumerate(bundles):
+        if one.inputs.dim() == 2:
+            found[i] = one
+        elif (states := trunk.memory.get(key_of(one))) is not None:
+            found[i] = replace(one, inputs=states)
+    missing = [i for i in range(len(bundles)) if i not in found]
+    for rows in token_budget_batches([len(bundles[i]) for i in missing], tokens_per_batch):
+        chosen = [missing[r] for r in rows]
+        out_BSD = run(trunk, [bundles[c] for c in chosen], part=None, mode="lower")
+        for states_SD, c in zip(out_BSD, chosen, strict=True):
+            states = states_SD[: len(bundles[c])].clone()
+            trunk.memory.put(key_of(bundles[c]), states)
+            found[c] = replace(bundles[c], inputs=states)
     return [found[i] for i in range(len(bundles))]
+
+
+def key_of(one: Bundle) -> bytes:
+    """Equal for bundles of the same token ids in the same places."""
+    return repr((one.inputs.tolist(), one.num_prompt, one.lengths)).encode()
 
 
 def predicting_states(trunk: Trunk, bundles: Sequence[Bundle], *, part: str | None) -> Tensor:

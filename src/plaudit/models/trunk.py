@@ -39,6 +39,33 @@ class FullCopy(nn.Module):
 Part = LoRA | FullCopy
 
 
+class StateMemory:
+    """Boundary states by the tokens they belong to, up to a number of bytes; what does not fit is computed again."""
+
+    def __init__(self) -> None:
+        self.left = 0
+        self._states: dict[bytes, Tensor] = {}
+
+    @contextmanager
+    def up_to(self, gigabytes: float) -> Generator[None]:
+        """Remember for the length of an act, in which the same sequences come again."""
+        self.left = int(gigabytes * 1e9)
+        try:
+            yield
+        finally:
+            self.left = 0
+            self._states.clear()
+
+    def get(self, key: bytes) -> Tensor | None:
+        return self._states.get(key)
+
+    def put(self, key: bytes, states: Tensor) -> None:
+        size = states.numel() * states.element_size()
+        if size <= self.left and key not in self._states:
+            self._states[key] = states
+            self.left -= size
+
+
 class Trunk(nn.Module):
     """A frozen causal LM, its layers above `split_depth` adapted by named parts.
 
@@ -51,6 +78,7 @@ class Trunk(nn.Module):
         self.notes: list[str] = []
         self.switch = Switch()
         self.parts = nn.ModuleDict()
+        self.memory = StateMemory()
         path, layers = find_layers(model)
         if not 0 <= split_depth < len(layers):
             raise InputError(

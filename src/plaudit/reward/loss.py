@@ -23,13 +23,17 @@ def ranking_loss(scores_K: Tensor, ranks_K: Tensor, *, margin: float = 0.0) -> T
     The weight 1/C(K,2) makes a ranking of nine count as one sitting, not as 36 independent pairs.
     `margin` is the distance of the best from the worst (Touvron et al. 2023); pairs between share it by rank.
     """
-    first, second = torch.triu_indices(len(scores_K), len(scores_K), offset=1, device=scores_K.device)
-    ranks = ranks_K.to(scores_K)
+    first, second, targets, shift = pairs_of(ranks_K, margin=margin)
+    differences = scores_K[first.to(scores_K.device)] - scores_K[second.to(scores_K.device)]
+    return binary_cross_entropy_with_logits(differences - shift.to(scores_K), targets.to(scores_K))
+
+
+def pairs_of(ranks_K: Tensor, *, margin: float = 0.0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """All C(K,2) pairs: (first response, second, chance aimed at that the first is better, margin between them)."""
+    first, second = torch.triu_indices(len(ranks_K), len(ranks_K), offset=1)
+    ranks = ranks_K.float()
     better_by = ranks[second] - ranks[first]  # > 0: the first of the pair is better
-    targets = (better_by.sign() + 1) / 2
-    shift = margin * better_by / ranks.max().clamp(min=1)
-    differences = scores_K[first] - scores_K[second] - shift
-    return binary_cross_entropy_with_logits(differences, targets)
+    return first, second, (better_by.sign() + 1) / 2, margin * better_by / ranks.max().clamp(min=1)
 
 
 def pair_accuracy(scores_K: Tensor, ranks_K: Tensor) -> tuple[float, int]:

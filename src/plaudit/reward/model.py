@@ -15,7 +15,7 @@ from plaudit.data.batching import token_budget_batches
 from plaudit.data.chat import Chat
 from plaudit.models.checkpoints import load_tensors, save_peft, save_tensors
 from plaudit.models.heads import ScoreHead, ValueStart
-from plaudit.models.sequences import bundle, last_states, run_lower, shared_prompts
+from plaudit.models.sequences import bundle, last_states, shared_prompts
 from plaudit.models.trunk import Trunk
 from plaudit.recipe import Adapter
 from plaudit.types import Bundle, InputError, Prompt
@@ -42,7 +42,7 @@ class RewardModel:
         return [*self.trunk.part(self.part).parameters(), *self.head.parameters()]
 
     def raw_scores(self, bundles: Sequence[Bundle]) -> Tensor:
-        """Raw scores [B, O] of the responses in bundles as the top takes them (one micro-batch; gradients flow)."""
+        """Raw scores [B, O] of the responses in a micro-batch of bundles (gradients flow)."""
         return self.head(last_states(self.trunk, bundles, part=self.part))
 
     def bundles(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Bundle]:
@@ -63,7 +63,7 @@ class RewardModel:
         bundles = self.bundles(prompts, responses)
         scores: dict[int, Tensor] = {}
         for chosen in token_budget_batches([len(b) for b in bundles], tokens_per_batch):
-            found_BO = self.raw_scores(run_lower(self.trunk, [bundles[c] for c in chosen])).cpu()
+            found_BO = self.raw_scores([bundles[c] for c in chosen]).cpu()
             scores |= zip(chosen, found_BO.split([len(bundles[c].lengths) for c in chosen]), strict=True)
         raw_BO = (
             torch.cat([scores[i] for i in range(len(bundles))]) if bundles else torch.zeros(0, len(self.objectives))

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from plaudit.models.optimization import Stepper
-from plaudit.models.sequences import run_lower
+from plaudit.models.sequences import last_states
 from plaudit.progress import Journal
 from plaudit.recipe import Reward
-from plaudit.reward.loss import pair_accuracy, ranking_loss, ranks_of
+from plaudit.reward.loss import pair_accuracy, pairs_of, ranking_loss, ranks_of
 from plaudit.reward.model import RewardModel
+from plaudit.reward.probe import Pairs, fit_probe
 from plaudit.types import Bundle, InputError, Judgement, TrainingError
 
 
@@ -51,6 +52,10 @@ def train_judge(
     stepper = Stepper([(judge.parameters(), config.optimizer.learning_rate)], config.optimizer, num_steps)
     now: dict[str, float] = {}
     tested: dict[str, float] = {}
+    if config.head_start == "probe":
+        now = start_from_probe(judge, rankings, [j.prompt.id for j in training], config, seed=seed)
+        tested = evaluate(judge, testing, config) if testing else {}
+        journal.log(0, now | tested)
 
     for step in journal.track(range(num_steps), "training the judge", num_steps):
         epoch, place = divmod(step, steps_per_epoch)
@@ -69,29 +74,64 @@ def train_judge(
         rate = stepper.learning_rate
         grad_norm = stepper.step(f"Act II, step {step}")
         stepper.advance()
-        now = {"loss": loss, "accuracy": correct / max(decided, 1)}
+        now |= {"loss": loss, "accuracy": correct / max(decided, 1)}
         metrics = now | {"learning_rate": rate, "grad_norm": grad_norm}
         if testing and place + 1 == steps_per_epoch:
             tested = evaluate(judge, testing, config)
             metrics |= tested
         journal.log(step + 1, metrics)
     # Not the accuracy: that of the last training batch says little.
-    return {"loss": now["loss"]} | tested | {"rankings": float(len(rankings)), "steps": float(num_steps)}
+    now.pop("accuracy", None)
+    return now | tested | {"rankings": float(len(rankings)), "steps": float(num_steps)}
 
 
 def prepare(judge: RewardModel, judgements: Sequence[Judgement]) -> list[Ranking]:
-    """Encode, and run the frozen lower trunk once for all epochs."""
-    bundles = [judge.bundles([j.prompt] * len(j.responses), [r.text for r in j.responses]) for j in judgements]
-    run = iter(run_lower(judge.trunk, [one for several in bundles for one in several]))
     return [
         Ranking(
-            bundles=tuple(next(run) for _ in several),
+            bundles=tuple(judge.bundles([j.prompt] * len(j.responses), [r.text for r in j.responses])),
             ranks_K=ranks_of(j.ranking, len(j.responses)),
             objective=judge.objectives.index(j.objective),
             margin=j.strength or 0.0,
         )
-        for j, several in zip(judgements, bundles, strict=True)
+        for j in judgements
     ]
+
+
+@torch.no_grad()
+def start_from_probe(
+    judge: RewardModel, rankings: Sequence[Ranking], prompts: Sequence[str], config: Reward, *, seed: int
+) -> dict[str, float]:
+    """Set each head to the best linear judge on the states of the model as it is.
+
+    `probe_loss/<objective>` is cross-validated (nats per ranking), `probe_ridge/<objective>` the penalty it chose.
+    """
+    order: list[int] = []
+    states: list[Tensor] = []
+    places = {id(r): i for i, r in enumerate(rankings)}
+    for group in whole_rankings(rankings, config.tokens_per_microbatch):
+        found_BD = last_states(judge.trunk, [b for r in group for b in r.bundles], part=judge.part).float().cpu()
+        states += found_BD.split([len(r.ranks_K) for r in group])
+        order += [places[id(r)] for r in group]
+    figures: dict[str, float] = {}
+    for o, objective in enumerate(judge.objectives):
+        chosen = [(rankings[i], states_KD, prompts[i]) for i, states_KD in zip(order, states, strict=True)]
+        chosen = [one for one in chosen if one[0].objective == o]
+        if chosen:
+            weight_D, ridge, loss = fit_probe(pairs_for_probe(*zip(*chosen, strict=True)), seed=seed)
+            judge.head.weight[o] = weight_D
+            figures |= {f"probe_loss/{objective}": loss, f"probe_ridge/{objective}": ridge}
+    return figures
+
+
+def pairs_for_probe(rankings: Sequence[Ranking], states: Sequence[Tensor], prompts: Sequence[str]) -> Pairs:
+    made = [pairs_of(r.ranks_K, margin=r.margin) for r in rankings]
+    return Pairs(
+        differences_MD=torch.cat([s[first] - s[second] for s, (first, second, _, _) in zip(states, made, strict=True)]),
+        targets_M=torch.cat([targets for _, _, targets, _ in made]).double(),
+        margins_M=torch.cat([shift for _, _, _, shift in made]).double(),
+        weights_M=torch.cat([torch.full((len(t),), 1 / len(t)) for _, _, t, _ in made]).double(),
+        prompts=[p for p, (_, _, t, _) in zip(prompts, made, strict=True) for _ in range(len(t))],
+    )
 
 
 def whole_rankings(batch: Sequence[Ranking], budget: int) -> list[list[Ranking]]:

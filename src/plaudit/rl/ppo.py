@@ -20,7 +20,7 @@ from plaudit.models.heads import ValueHead, ValueStart
 from plaudit.models.optimization import Stepper
 from plaudit.models.sequences import predicting_states
 from plaudit.models.trunk import Trunk
-from plaudit.progress import Journal
+from plaudit.progress import Journal, Phases
 from plaudit.recipe import PPO
 from plaudit.rl.advantages import gae
 from plaudit.rl.controllers import KLController
@@ -94,9 +94,13 @@ def ppo(
 
     for step in journal.track(range(start, config.steps), "PPO", config.steps - start):
         began = time.perf_counter()
-        trunk.refresh(decoder, POLICY)
+        phases = Phases()
+        with phases("generate"):
+            trunk.refresh(decoder, POLICY)
         chosen = draw_prompts(prompts, config.prompts_per_step, seed=seed, step=step)
-        rollout = collect(trunk, learner.value_head, decoder, chat, reward, chosen, config, seed=seed, step=step)
+        rollout = collect(
+            trunk, learner.value_head, decoder, chat, reward, chosen, config, seed=seed, step=step, phases=phases
+        )
 
         score_B = combine_objectives(rollout.scores_BO, reward.objectives, config.objective_weights)
         score_B = (score_B - config.missing_eos_penalty * ~rollout.finished_B).to(trunk.device)
@@ -113,12 +117,16 @@ def ppo(
         if config.whiten_advantages:
             advantages_BT = whiten(advantages_BT, rollout.response_mask_BT)
 
-        metrics = update(learner, rollout, advantages_BT, returns_BT, step=step)
+        with phases("train"):
+            metrics = update(learner, rollout, advantages_BT, returns_BT, step=step)
 
         kl_B = (rollout.logprobs_BT - rollout.ref_logprobs_BT).where(rollout.response_mask_BT, 0.0).sum(dim=1)
         learner.controller.update(float(kl_B.mean()), len(kl_B))
         metrics |= describe(rollout, rewards_BT, score_B, kl_B, returns_BT, objectives=reward.objectives)
-        metrics |= {"kl_coefficient": coefficient, "seconds": time.perf_counter() - began}
+        seconds = time.perf_counter() - began
+        metrics |= {"kl_coefficient": coefficient, "seconds": seconds}
+        metrics |= {f"seconds/{phase}": spent for phase, spent in phases.seconds.items()}
+        metrics |= {"tokens_per_second": float(rollout.response_mask_BT.sum()) / seconds}
         journal.log(step + 1, metrics)
         if step % config.samples_every == 0 or step + 1 == config.steps:
             show_samples(rollout, score_B, kl_B, step=step, journal=journal, folder=folder)

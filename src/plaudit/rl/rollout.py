@@ -15,6 +15,7 @@ from plaudit.models.generate import Generated, generate, sample_key
 from plaudit.models.heads import ValueHead
 from plaudit.models.sequences import bundle, predicting_states, run_lower, shared_prompts
 from plaudit.models.trunk import Trunk
+from plaudit.progress import Phases
 from plaudit.recipe import PPO
 from plaudit.tensors import token_logprobs
 from plaudit.types import Bundle, InputError, Prompt, RewardFunction, Rollout, Sampling
@@ -33,26 +34,30 @@ def collect(
     *,
     seed: int,
     step: int,
+    phases: Phases,
 ) -> Rollout:
     """Sample K responses to each prompt with `decoder` (the policy, merged), score them, and read log-probs and
-    values off the trunk. Nothing here has a gradient."""
+    values off the trunk. Nothing here has a gradient. `phases` takes the seconds of generate, reward and score."""
     repeated = [(prompt, k) for prompt in prompts for k in range(config.responses_per_prompt)]
     prompt_tokens = [torch.tensor(chat.prompt_ids(prompt)) for prompt, _ in repeated]
     sampling = Sampling(
         temperature=config.temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens, seed=seed
     )
     keys = [sample_key(seed, step, prompt.id, k) for prompt, k in repeated]
-    sampled = generate(
-        decoder, [p.tolist() for p in prompt_tokens], keys, sampling, eos_ids=chat.eos_ids, batch_size=len(repeated)
-    )
+    with phases("generate"):
+        sampled = generate(
+            decoder, [p.tolist() for p in prompt_tokens], keys, sampling, eos_ids=chat.eos_ids, batch_size=len(repeated)
+        )
     texts = [chat.decode(s.tokens) for s in sampled]
-    scores_BO = checked_scores(reward, [prompt for prompt, _ in repeated], texts)
+    with phases("reward"):
+        scores_BO = checked_scores(reward, [prompt for prompt, _ in repeated], texts)
     tokens_BT, mask_BT, sampler_logprobs_BT = response_grid(sampled, trunk.device)
-    bundles = bundles_of(trunk, prompt_tokens, sampled)
     recompute = config.old_logprobs == "recomputed" or (config.old_logprobs == "auto" and not trunk.is_exact)
-    logprobs_BT, ref_logprobs_BT, values_BT = read_off(
-        trunk, value_head, bundles, tokens_BT, mask_BT, config, policy=recompute
-    )
+    with phases("score"):
+        bundles = bundles_of(trunk, prompt_tokens, sampled)
+        logprobs_BT, ref_logprobs_BT, values_BT = read_off(
+            trunk, value_head, bundles, tokens_BT, mask_BT, config, policy=recompute
+        )
     return Rollout(
         prompts=tuple(prompt for prompt, _ in repeated),
         texts=tuple(texts),

@@ -17,7 +17,7 @@ from plaudit.data.split import split_by_prompt
 from plaudit.models.checkpoints import save_peft, save_tensors
 from plaudit.models.loading import save_causal_lm
 from plaudit.models.optimization import Stepper
-from plaudit.models.sequences import bundle, predicting_states, run_lower
+from plaudit.models.sequences import bundle, predicting_states
 from plaudit.models.trunk import Trunk
 from plaudit.progress import Journal
 from plaudit.recipe import SFT
@@ -100,12 +100,10 @@ def train_sft(
 
 
 def prepare(trunk: Trunk, encoded: Sequence[Encoded]) -> list[Example]:
-    """Run the frozen lower trunk once for all epochs."""
     tokens = [torch.tensor(e.tokens) for e in encoded]
-    bundles = [bundle(t[: e.num_prompt], [t[e.num_prompt : -1]]) for e, t in zip(encoded, tokens, strict=True)]
     return [
-        Example(bundle=b, completion=t[e.num_prompt :].to(trunk.device))
-        for e, t, b in zip(encoded, tokens, run_lower(trunk, bundles), strict=True)
+        Example(bundle=bundle(t[:n], [t[n:-1]]), completion=t[n:].to(trunk.device))
+        for t, n in zip(tokens, (e.num_prompt for e in encoded), strict=True)
     ]
 
 
