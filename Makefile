@@ -43,6 +43,10 @@ real: real-arguments $(STAMP) ## run on a real model and real people's pairs: MO
 		data.preferences.1.path='$(DATA)/hh/harmless.train.jsonl.gz' \
 		data.prompts='$(DATA)/prompts/hh_first_turn.train.jsonl.gz'
 
+.PHONY: bench
+bench: $(STAMP) ## time and memory against the peers: MODEL=folder [DATA=folder] [BENCH='--runs 1 --only sft'] [BENCH=--quick]
+	$(BIN)/python benchmarks/bench.py $(if $(MODEL),--model '$(MODEL)') $(if $(DATA),--data '$(DATA)') $(BENCH)
+
 .PHONY: check
 check: $(STAMP) ## format, lint, types and import rules
 	$(BIN)/ruff format --check .

@@ -36,8 +36,13 @@ def test_sft_learns_what_it_is_shown(tmp_path: Path) -> None:
     assert result["held_out_loss"] < 0.1  # on prompts it was not shown
 
 
-@pytest.mark.parametrize("objective", ["yes", "brief"])
-def test_the_judge_separates_what_can_be_separated(objective: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("objective", "head_start", "epochs", "bar"),
+    [("yes", "random", 4, 0.9), ("brief", "random", 4, 0.9), ("yes", "probe", 0, 0.8), ("yes", "probe", 4, 0.9)],
+)
+def test_the_judge_separates_what_can_be_separated(
+    objective: str, head_start: str, epochs: int, bar: float, tmp_path: Path
+) -> None:
     """Rankings of four, by the number of yeses or by brevity, on prompts and answers it was not trained on."""
     rng = np.random.default_rng(1)
 
@@ -56,12 +61,15 @@ def test_the_judge_separates_what_can_be_separated(objective: str, tmp_path: Pat
             judgements.append(tiny.judgement(prompt, texts, [[i] for i in order]))
         return judgements
 
-    config = Reward(adapter=LORA, optimizer=Optimizer(learning_rate=1e-2), batch_size=8, epochs=4)
+    rate = Optimizer(learning_rate=1e-2)
+    config = Reward(adapter=LORA, optimizer=rate, batch_size=8, epochs=epochs, head_start=head_start)  # pyright: ignore
     judge = RewardModel(tiny.trunk(), tiny.chat(), ["overall"], part="reward", adapter=LORA, seed=0)
     with Journal(tmp_path, quiet=True) as journal:
         result = train_judge(judge, ranked(80, 1), ranked(30, 2), config, seed=0, journal=journal)
-    assert result["held_out_accuracy"] > 0.9
-    assert result["held_out_loss"] < 0.4
+    assert result["held_out_accuracy"] > bar
+    assert result["held_out_loss"] < (0.4 if epochs else 0.6)
+    untouched = all(bool((update.B == 0).all()) for update in judge.trunk.part("reward").updates)  # pyright: ignore
+    assert untouched == (epochs == 0)
     good, bad = ("yes yes", "no red") if objective == "yes" else ("cat", "cat dog what is the a one two")
     scores = judge([tiny.asked("what is one")] * 2, [good, bad])[:, 0]
     assert scores[0] > scores[1]

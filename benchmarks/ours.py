@@ -1,0 +1,196 @@
+"""Plaudit's side of each benchmark, through the functions that the acts themselves call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from meter import device, medians, peak_gb, rate, serve, synchronise
+
+from plaudit.data.chat import Chat, Encoded
+from plaudit.data.formats import prompt_of
+from plaudit.models.fused import decoder_of
+from plaudit.models.generate import generate, sample_key
+from plaudit.models.loading import load_causal_lm
+from plaudit.models.trunk import Trunk
+from plaudit.progress import Journal
+from plaudit.recipe import PPO, SFT, Adapter, Reward
+from plaudit.reward.model import RewardModel
+from plaudit.reward.train import train_judge
+from plaudit.rl.ppo import ppo
+from plaudit.sft.train import train_sft
+from plaudit.types import Demonstration, Judgement, Message, Prompt, Response, Sampling
+
+
+class TokenChat(Chat):
+    """A chat whose texts are token ids in digits, so that both sides of a benchmark read the same tokens."""
+
+    @classmethod
+    def of(cls, task: dict[str, Any]) -> TokenChat:
+        chat = cls(Chat.load(task["model"]).tokenizer)
+        chat.eos_ids, chat.pad_id = (task["eos_id"],), task["pad_id"]
+        return chat
+
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
+        return ids_of(prompt.messages[-1].content)
+
+    def encode(self, prompt: Prompt, text: str) -> Encoded:
+        before = self.prompt_ids(prompt)
+        return Encoded(tokens=(*before, *ids_of(text), self.eos_ids[0]), num_prompt=len(before))
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return text_of(i for i in ids if i not in self.eos_ids)
+
+
+class Enough(Exception):
+    """The steps to be measured are done; what an act writes to disk at its end is no part of them."""
+
+
+class Stamps(Journal):
+    """A quiet journal that notes the time and the memory of each step, and ends the act after some of them."""
+
+    def __init__(self, folder: Path, *, stop_after: int) -> None:
+        super().__init__(folder, quiet=True)
+        self.stop_after = stop_after
+        self.steps: list[dict[str, float]] = []
+        self.times: list[float] = []
+        self.peak = 0.0
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        synchronise()
+        self.times.append(time.perf_counter())
+        self.peak = peak_gb()
+        super().log(step, metrics)
+        if step > 0:
+            self.steps.append(dict(metrics))
+        if step >= self.stop_after:
+            raise Enough
+
+
+def ids_of(text: str) -> list[int]:
+    return [int(word) for word in text.split()]
+
+
+def text_of(ids: Iterable[int]) -> str:
+    return " ".join(str(int(i)) for i in ids)
+
+
+def asked(ids: Sequence[int]) -> Prompt:
+    return prompt_of([Message(role="user", content=text_of(ids))])
+
+
+def trunk_of(task: dict[str, Any]) -> Trunk:
+    model = load_causal_lm(task["model"], dtype=task["scale"]["dtype"], device=device().type)
+    return Trunk(model, task["split_depth"] if task["depth"] == "default" else 0)
+
+
+def act_three(task: dict[str, Any]) -> dict[str, Any]:
+    """PPO as a user runs it, the judge among the parts of the trunk; early stopping is off, as the peer has none."""
+    scale, chat, trunk = task["scale"], TokenChat.of(task), trunk_of(task)
+    config = PPO(
+        steps=scale["updates"],
+        prompts_per_step=scale["batch"],
+        epochs=scale["epochs"],
+        minibatches=1,
+        max_new_tokens=scale["response"],
+        tokens_per_microbatch=scale["micro_batch"] * (scale["prompt"] + scale["response"]),
+        stop_epochs_at_kl=None,
+    )
+    judge = RewardModel(trunk, chat, ["score"], part="reward", adapter=Adapter(), seed=0)
+    folder = Path(task["folder"])
+    journal = Stamps(folder, stop_after=scale["updates"])
+    prompts = [asked(p) for p in task["prompts"]]
+    with suppress(Enough):
+        ppo(trunk, chat, judge, prompts, config, seed=task["run"], journal=journal, folder=folder)
+    if any(step["minibatches_done"] != scale["epochs"] for step in journal.steps):
+        raise RuntimeError("an update did not run all of its epochs")
+    phases = [{k.removeprefix("seconds/"): v for k, v in s.items() if k.startswith("seconds/")} for s in journal.steps]
+    return {
+        "value": medians([{"seconds": s["seconds"]} for s in journal.steps[1:]])["seconds"],
+        "updates": [s["seconds"] for s in journal.steps],
+        "phases": medians(phases[1:]),
+        "response_length": medians(journal.steps[1:])["response_length"],
+        "split_depth": trunk.split_depth,
+        "memory_gb": journal.peak,
+    }
+
+
+def generation(task: dict[str, Any]) -> dict[str, Any]:
+    scale = task["scale"]
+    model = load_causal_lm(task["model"], dtype=scale["dtype"], device=device().type)
+    decoder = decoder_of(model)  # made once, as PPO makes it once and then only takes over weights
+    calls: list[dict[str, float]] = []
+    prompts = task["generation_prompts"]
+    for call in range(scale["generation_calls"] + 1):
+        seed = 1000 * task["run"] + call
+        keys = [sample_key(seed, 0, str(row), 0) for row in range(len(prompts))]
+        sampling = Sampling(max_new_tokens=scale["generation_limit"], seed=seed)
+        synchronise()
+        began = time.perf_counter()
+        out = generate(decoder, prompts, keys, sampling, eos_ids=task["stops"], batch_size=len(prompts))
+        synchronise()
+        seconds = time.perf_counter() - began
+        calls.append({"tokens": sum(len(one.tokens) for one in out), "rows": len(out), "seconds": seconds})
+    return rate(calls[1:])
+
+
+def act_one(task: dict[str, Any]) -> dict[str, Any]:
+    scale, chat, trunk = task["scale"], TokenChat.of(task), trunk_of(task)
+    config = SFT(batch_size=scale["training_batch"], epochs=1, held_out=0.0)
+    rows = [Demonstration(prompt=asked(p), response=text_of(c)) for p, c in task["demonstrations"]]
+
+    def train(rows: list[Demonstration], journal: Stamps) -> None:
+        train_sft(trunk, chat, rows, config, seed=0, journal=journal, folder=journal.folder)
+
+    num_tokens = sum(len(p) + len(c) + 1 for p, c in task["demonstrations"])
+    return timed(task, train, rows, num_tokens) | {"split_depth": trunk.split_depth}
+
+
+def act_two(task: dict[str, Any]) -> dict[str, Any]:
+    """Tokens are counted as the peer reads them, the prompt once for each response."""
+    scale, chat, trunk = task["scale"], TokenChat.of(task), trunk_of(task)
+    config = Reward(batch_size=scale["training_batch"], epochs=1, held_out=0.0)
+    judge = RewardModel(trunk, chat, ["overall"], part="reward", adapter=config.adapter, seed=0)
+    rows = [pair_of(number, *ids) for number, ids in enumerate(task["pairs"])]
+
+    def train(rows: list[Judgement], journal: Stamps) -> None:
+        train_judge(judge, rows, [], config, seed=0, journal=journal)
+
+    num_tokens = sum(2 * len(p) + len(a) + len(b) + 2 for p, a, b in task["pairs"])
+    return timed(task, train, rows, num_tokens) | {"split_depth": trunk.split_depth}
+
+
+def pair_of(number: int, prompt: Sequence[int], chosen: Sequence[int], rejected: Sequence[int]) -> Judgement:
+    return Judgement(
+        id=str(number),
+        prompt=asked(prompt),
+        responses=tuple(Response(text=text_of(ids)) for ids in (chosen, rejected)),
+        ranking=((0,), (1,)),
+    )
+
+
+def timed(task: dict[str, Any], train: Any, rows: list[Any], num_tokens: int) -> dict[str, Any]:
+    """Tokens (no padding) per second from the call to the end of the last step, behind one step that warms up."""
+    batch, folder = task["scale"]["training_batch"], Path(task["folder"])
+    run(train, rows[:batch], Stamps(folder / "warm", stop_after=1))
+    journal = Stamps(folder / "measured", stop_after=-(-len(rows) // batch))
+    synchronise()
+    began = time.perf_counter()
+    run(train, rows, journal)
+    seconds = journal.times[-1] - began
+    return {"value": num_tokens / seconds, "seconds": seconds, "tokens": num_tokens, "memory_gb": journal.peak}
+
+
+def run(train: Any, rows: list[Any], journal: Stamps) -> None:
+    try:
+        train(rows, journal)
+    except Enough:
+        return
+    raise RuntimeError(f"the act ended before {journal.stop_after} steps were logged")
+
+
+if __name__ == "__main__":
+    serve({"ppo": act_three, "generation": generation, "sft": act_one, "reward": act_two})

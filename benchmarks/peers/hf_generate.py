@@ -1,0 +1,55 @@
+"""transformers' `generate`, in Plaudit's own environment."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from meter import device, rate, serve, synchronise
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+
+def generation(task: dict[str, Any]) -> dict[str, Any]:
+    scale = task["scale"]
+    model = AutoModelForCausalLM.from_pretrained(
+        task["model"], dtype=getattr(torch, scale["dtype"]), attn_implementation="sdpa"
+    ).to(device())
+    calls = [sample(model, task, call) for call in range(scale["generation_calls"] + 1)]
+    return rate(calls[1:])
+
+
+def sample(model: PreTrainedModel, task: dict[str, Any], call: int) -> dict[str, float]:
+    """One call; useful tokens are those up to and including the one that ended the row."""
+    prompts = task["generation_prompts"]
+    longest = max(map(len, prompts))
+    ids = torch.tensor([[task["pad_id"]] * (longest - len(p)) + p for p in prompts], device=model.device)
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=model.device)
+    torch.manual_seed(1000 * task["run"] + call)
+    synchronise()
+    began = time.perf_counter()
+    out = model.generate(
+        ids,
+        attention_mask=mask,
+        max_new_tokens=task["scale"]["generation_limit"],
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        eos_token_id=task["stops"],
+        pad_token_id=task["pad_id"],
+    )
+    synchronise()
+    seconds = time.perf_counter() - began
+    useful = useful_lengths(out[:, longest:], torch.tensor(task["stops"], device=model.device))
+    return {"tokens": useful.sum().item(), "rows": len(prompts), "seconds": seconds}
+
+
+def useful_lengths(tokens_BT: torch.Tensor, stops: torch.Tensor) -> torch.Tensor:
+    ended_BT = torch.isin(tokens_BT, stops)
+    before_BT = ended_BT.long().cumsum(1) - ended_BT.long()
+    return (before_BT == 0).sum(1)
+
+
+if __name__ == "__main__":
+    serve({"generation": generation})

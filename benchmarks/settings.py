@@ -1,0 +1,182 @@
+"""What is measured: the sizes on each kind of machine, the sides, and the rows that set them against each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """Sizes of the tasks. Lengths are in tokens; prompts have from half of `prompt` up to `prompt` tokens."""
+
+    dtype: str
+    batch: int
+    prompt: int
+    response: int
+    micro_batch: int
+    epochs: int = 4
+    updates: int = 3
+    """PPO updates of each process; the first one warms up and is dropped."""
+    generation_batch: int = 32
+    generation_limit: int = 64
+    generation_calls: int = 3
+    """Measured calls of each process, behind one that warms up."""
+    examples: int = 64
+    training_batch: int = 16
+    max_tokens: int = 128
+    """Longer pairs are left out (demonstrations: twice as long)."""
+
+
+CPU = Scale(dtype="float32", batch=16, prompt=64, response=32, micro_batch=16)
+CUDA = Scale(
+    dtype="bfloat16",
+    batch=64,
+    prompt=256,
+    response=256,
+    micro_batch=16,
+    generation_limit=256,
+    examples=512,
+    max_tokens=512,
+)
+QUICK = Scale(
+    dtype="float32",
+    batch=4,
+    prompt=12,
+    response=6,
+    micro_batch=4,
+    epochs=2,
+    updates=2,
+    generation_batch=4,
+    generation_limit=8,
+    generation_calls=1,
+    examples=8,
+    training_batch=4,
+    max_tokens=48,
+)
+
+RANDOM_MODELS: dict[str, dict[str, Any]] = {
+    "tiny-llama": {
+        "kind": "llama",
+        "vocab_size": 512,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "tie_word_embeddings": True,
+    },
+    "qwen2-1.5b": {
+        "kind": "qwen2",
+        "vocab_size": 151936,
+        "hidden_size": 1536,
+        "intermediate_size": 8960,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 12,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 4096,
+        "tie_word_embeddings": True,
+    },
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One program under measurement, in a process of its own."""
+
+    module: str
+    side: str
+    trl: str | None = None
+    """The version of TRL in whose environment it runs; None: Plaudit's own."""
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+OUR_DEPTH = {"depth": "default"}
+FULL_DEPTH = {"depth": "full"}
+SIDES: dict[str, Side] = {
+    "ppo": Side(module="ours", side="ppo", options=OUR_DEPTH),
+    "ppo_full_depth": Side(module="ours", side="ppo", options=FULL_DEPTH),
+    "trl_ppo": Side(module="peers.trl_ppo", side="ppo", trl="1.12.0"),
+    "trl_ppo_lora": Side(module="peers.trl_ppo", side="ppo", trl="1.12.0", options={"lora": True}),
+    "trl_ppo_tuned": Side(module="peers.trl_ppo", side="ppo", trl="1.12.0", options={"tuned": True}),
+    "trl_ppo_tuned_lora": Side(module="peers.trl_ppo", side="ppo", trl="1.12.0", options={"lora": True, "tuned": True}),
+    "generate": Side(module="ours", side="generation"),
+    "hf_generate": Side(module="peers.hf_generate", side="generation"),
+    "sft": Side(module="ours", side="sft", options=OUR_DEPTH),
+    "sft_full_depth": Side(module="ours", side="sft", options=FULL_DEPTH),
+    "trl_sft": Side(module="peers.trl_trainers", side="sft", trl="1.16.0"),
+    "reward": Side(module="ours", side="reward", options=OUR_DEPTH),
+    "reward_full_depth": Side(module="ours", side="reward", options=FULL_DEPTH),
+    "trl_reward": Side(module="peers.trl_trainers", side="reward", trl="1.16.0"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the table. All sides of a family take turns."""
+
+    name: str
+    family: str
+    ours: str
+    peer: str
+    about: tuple[str, str]
+    """In words: our side, the peer's."""
+
+
+LORA = "LoRA r=16"
+TUNED = "logits of response tokens alone, drawn log-probs kept instead of all scores, no hidden states, no cache"
+TRL_PPO = "TRL 1.12.0, full fine-tune (its default)"
+TRL_LORA = f"TRL 1.12.0, peft {LORA} on policy and value, all layers"
+TRL_16 = f"TRL 1.16.0, peft {LORA}, all layers"
+OURS, OURS_FULL = f"{LORA} above the default split depth", f"{LORA}, all layers"
+ROWS: tuple[Row, ...] = (
+    Row(name="ppo_update", family="ppo", ours="ppo", peer="trl_ppo", about=(OURS, TRL_PPO)),
+    Row(name="ppo_update_trl_lora", family="ppo", ours="ppo", peer="trl_ppo_lora", about=(OURS, TRL_LORA)),
+    Row(name="ppo_update_full_depth", family="ppo", ours="ppo_full_depth", peer="trl_ppo", about=(OURS_FULL, TRL_PPO)),
+    Row(
+        name="ppo_update_full_depth_trl_lora",
+        family="ppo",
+        ours="ppo_full_depth",
+        peer="trl_ppo_lora",
+        about=(OURS_FULL, TRL_LORA),
+    ),
+    Row(
+        name="ppo_update_trl_tuned",
+        family="ppo",
+        ours="ppo",
+        peer="trl_ppo_tuned",
+        about=(OURS, f"{TRL_PPO}; patched: {TUNED}"),
+    ),
+    Row(
+        name="ppo_update_trl_tuned_lora",
+        family="ppo",
+        ours="ppo",
+        peer="trl_ppo_tuned_lora",
+        about=(OURS, f"{TRL_LORA}; patched: {TUNED}"),
+    ),
+    Row(
+        name="generation",
+        family="generation",
+        ours="generate",
+        peer="hf_generate",
+        about=("plaudit.models.generate", "transformers' generate"),
+    ),
+    Row(name="sft", family="sft", ours="sft_full_depth", peer="trl_sft", about=(OURS_FULL, TRL_16)),
+    Row(name="sft_default_depth", family="sft", ours="sft", peer="trl_sft", about=(OURS, TRL_16)),
+    Row(name="reward", family="reward", ours="reward_full_depth", peer="trl_reward", about=(OURS_FULL, TRL_16)),
+    Row(name="reward_default_depth", family="reward", ours="reward", peer="trl_reward", about=(OURS, TRL_16)),
+)
+UNITS = {
+    "ppo": "s/update",
+    "generation": "useful tokens/s",
+    "sft": "training tokens/s",
+    "reward": "training tokens/s",
+}
+SIZES: dict[str, tuple[str, ...]] = {
+    "ppo": ("batch", "prompt", "response", "epochs", "micro_batch", "updates"),
+    "generation": ("generation_batch", "prompt", "generation_limit", "generation_calls"),
+    "sft": ("examples", "training_batch"),
+    "reward": ("examples", "training_batch", "max_tokens"),
+}
+"""Which sizes a family's rows show."""
