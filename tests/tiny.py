@@ -65,6 +65,17 @@ COMMON = {"num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 48, 
 SHAPES: dict[str, dict[str, Any]] = {
     "llama": {**COMMON, "num_key_value_heads": 2},
     "qwen2": {**COMMON, "num_key_value_heads": 2, "tie_word_embeddings": True},
+    # Norms of queries and keys.
+    "qwen3": {**COMMON, "num_key_value_heads": 2, "head_dim": 8},
+    # Scaled embeddings, four norms a layer, windows in every other layer.
+    "gemma3_text": {
+        **COMMON,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "query_pre_attn_scalar": 8,
+        "sliding_window": 16,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
     "gpt_neox": {**COMMON, "hidden_dropout": 0.5, "attention_dropout": 0.5},
     # Absolute positions, transposed linear layers, tied embeddings, and dropout that must never act.
     "gpt2": {"n_embd": 32, "n_head": 4, "n_positions": 64, "resid_pdrop": 0.5, "embd_pdrop": 0.5, "attn_pdrop": 0.5},

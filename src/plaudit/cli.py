@@ -19,7 +19,7 @@ from plaudit.types import InputError, PlauditError
 if TYPE_CHECKING:
     from plaudit.recipe import Recipe
 
-DISK_FULL, INTERRUPTED = 4, 130
+DISK_FULL, DOES_NOT_FIT, INTERRUPTED = 4, 5, 130
 """Exit codes, besides 1 (unexpected), 2 (wrong use) and those of PlauditError."""
 
 Act = Literal["sft", "sample", "reward", "ppo", "evaluate"]
@@ -103,6 +103,22 @@ def demo(
         folder = out if out.name not in ("", "..") else out.resolve()
         where = [f"{key}={json.dumps(str(value))}" for key, value in (("out", folder.parent), ("name", folder.name))]
         _run_whole(load_recipe(shipped_recipe("demo"), [f"seed={seed}", *where]), quiet, table=True)
+
+
+@app.command()
+def plan(recipe: RecipeFile, overrides: Overrides = None, debug: Debug = False) -> None:
+    """Say what memory and time Act III will need on this machine, by part; nothing is trained."""
+    with _errors_in_one_line(debug):
+        from plaudit.recipe_file import load_recipe
+
+        checked = load_recipe(recipe, overrides or ())
+        from plaudit.plan import make_plan
+
+        made = make_plan(checked)
+        for text in made.lines():
+            typer.echo(text)
+        if not made.fits:
+            _stop("error: this does not fit; lower ppo.tokens_per_microbatch, or raise model.split_depth", DOES_NOT_FIT)
 
 
 @app.command()

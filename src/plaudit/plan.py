@@ -1,0 +1,213 @@
+"""What Act III will need, before it runs: memory by part, arithmetic and time by phase.
+
+Counts follow the code: the frozen trunk once, a fused copy of its layers that decodes, adapters with their optimiser,
+and the activations of one micro-batch above the split. They are estimates: allocators round up, libraries take a few
+hundred megabytes of their own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import psutil
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.pytorch_utils import Conv1D
+
+from plaudit.data.chat import Chat
+from plaudit.material import Material
+from plaudit.models.loading import check_model_path, choose_device
+from plaudit.models.structure import find_layers
+from plaudit.recipe import Adapter, Recipe
+
+LOGITS_CHUNK = 1024
+"""Tokens whose logits exist at a time; see `tensors.token_logprobs`."""
+LOGITS_COPIES = 4
+"""Logits, log-probs, probabilities and the gradient, in float32."""
+PROGRAM_BYTES = 0.5e9
+"""Python with torch and transformers."""
+DECODING_SHARE, TRAINING_SHARE = 0.4, 0.75
+"""Of the measured matrix-product rate, what decoding and training reach (docs/performance.md)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """What of a network the costs depend on. Widths in floats, weights in numbers."""
+
+    layers: int
+    layer_weights: int
+    other_weights: int
+    head_weights: int
+    width: int
+    attention_width: int
+    kv_width: int
+    mlp_width: int
+    lora_widths: int
+    """Sum over a layer's linear layers of their width in and out."""
+
+    def lora(self, adapter: Adapter, split_depth: int) -> int:
+        """Weights of a part on the layers above the split."""
+        if adapter.kind == "full":
+            return self.layers * self.layer_weights + self.other_weights
+        return (self.layers - split_depth) * adapter.rank * self.lora_widths
+
+    @property
+    def saved_per_token(self) -> int:
+        """Floats that one layer keeps per token for its backward pass, the base weights being frozen: inputs of the
+        linear layers, queries, repeated keys and values, the norms' terms, gate and up."""
+        return 8 * self.width + 5 * self.attention_width + 4 * self.mlp_width
+
+
+@dataclass(kw_only=True)
+class Plan:
+    """Bytes by part, and per step: FLOPs and seconds by phase."""
+
+    memory: dict[str, float] = field(default_factory=dict)
+    flops: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    available: float
+    """Bytes that the device has."""
+    rate: float
+    """Matrix products on the device, FLOP/s, measured."""
+    steps: int
+
+    @property
+    def total(self) -> float:
+        return sum(self.memory.values())
+
+    @property
+    def fits(self) -> bool:
+        return self.total <= self.available
+
+    def lines(self) -> list[str]:
+        """The plan as a person reads it."""
+        told = [f"{size / 1e9:8.2f} GB  {part}" for part, size in self.memory.items() if size]
+        told += [f"{self.total / 1e9:8.2f} GB  in all, of {self.available / 1e9:.1f} GB that this device has", ""]
+        told += [
+            f"{self.seconds[phase]:8.1f} s   {phase}: {flops / 1e12:.2f} TFLOP"
+            for phase, flops in self.flops.items()
+            if flops
+        ]
+        step = sum(self.seconds.values())
+        return [
+            *told,
+            f"{step:8.1f} s   a step, at {self.rate / 1e9:.0f} GFLOP/s measured now",
+            f"{step * self.steps / 60:8.1f} min {self.steps} steps, if every response is as long as it may be",
+        ]
+
+
+def make_plan(recipe: Recipe) -> Plan:
+    """Measure the device, look at the model's configuration and at the prompts, and add up."""
+    material = Material(recipe)
+    path = material.base_model
+    check_model_path(path)
+    device = choose_device(recipe.model.device)
+    dtype = getattr(torch, recipe.model.dtype)
+    network = network_of(path)
+    chat = Chat.load(path, recipe.model.chat_template)
+    lengths = [len(chat.prompt_ids(p)) for p in material.ppo_prompts(chat, 0)]
+    plan = Plan(available=memory_of(device), rate=matmul_rate(device, dtype), steps=recipe.ppo.steps)
+    add_memory(plan, recipe, network, longest=max(lengths), size=dtype.itemsize)
+    add_time(plan, recipe, network, prompt=sum(lengths) / len(lengths))
+    return plan
+
+
+def network_of(path: str) -> Network:
+    """Read off a network without weights."""
+    config = AutoConfig.from_pretrained(path)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    text = config.get_text_config()
+    _, layers = find_layers(model)
+    linears = [m for m in layers[0].modules() if isinstance(m, nn.Linear | Conv1D)]
+    sizes = [cast(torch.Tensor, m.weight).shape for m in linears]
+    layer = sum(p.numel() for p in layers[0].parameters())
+    every = sum(p.numel() for p in model.parameters())
+    head_width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return Network(
+        layers=len(layers),
+        layer_weights=layer,
+        other_weights=every - layer * len(layers),
+        head_weights=text.vocab_size * text.hidden_size,
+        width=text.hidden_size,
+        attention_width=text.num_attention_heads * head_width,
+        kv_width=(getattr(text, "num_key_value_heads", None) or text.num_attention_heads) * head_width,
+        mlp_width=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
+        lora_widths=sum(int(a) + int(b) for a, b in sizes),
+    )
+
+
+def add_memory(plan: Plan, recipe: Recipe, network: Network, *, longest: int, size: int) -> None:
+    """Fill in `plan.memory`, in bytes; `size` is that of a weight, `longest` the longest prompt in tokens."""
+    ppo, depth = recipe.ppo, recipe.model.split_depth
+    rows = ppo.prompts_per_step * ppo.responses_per_prompt
+    line = longest + ppo.max_new_tokens
+    top = network.layers - depth
+    weights = network.layers * network.layer_weights
+    trained = network.lora(ppo.adapter, depth) + network.lora(ppo.value_adapter, depth)
+    micro = min(ppo.tokens_per_microbatch, rows * line)
+    predicted = min(LOGITS_CHUNK, rows * ppo.max_new_tokens)
+    vocabulary = network.head_weights / network.width
+    judge = 0 if ppo.reward is not None else network.lora(recipe.reward.adapter, depth)
+    plan.memory = {
+        "program": PROGRAM_BYTES,
+        "trunk, frozen": (weights + network.other_weights) * size,
+        "decoder (a fused copy of the layers)": weights * size,
+        "policy and value, with gradient and Adam": trained * 16,
+        "judge": judge * 4,
+        "cache of keys and values": rows * line * network.layers * 2 * network.kv_width * size,
+        "boundary states": rows * line * network.width * size if depth else 0,
+        "activations of a micro-batch": micro * top * network.saved_per_token * size,
+        "logits of a chunk": predicted * vocabulary * 4 * LOGITS_COPIES,
+    }
+
+
+def add_time(plan: Plan, recipe: Recipe, network: Network, *, prompt: float) -> None:
+    """Fill in the FLOPs and seconds of one step; `prompt` is the mean length, responses are taken at their limit."""
+    ppo, depth = recipe.ppo, recipe.model.split_depth
+    rows = ppo.prompts_per_step * ppo.responses_per_prompt
+    said = rows * ppo.max_new_tokens
+    tokens = ppo.prompts_per_step * prompt + said  # a prompt stands once before all of its responses
+    layer, head = 2 * network.layer_weights, 2 * network.head_weights
+    top = network.layers - depth
+    plan.flops = {
+        "generate": (tokens * network.layers * layer) + said * head,
+        "reward": tokens * network.layers * layer if ppo.reward is None else 0.0,
+        "score": 2 * tokens * top * layer + said * head,
+        # Forward, and backward to the inputs alone: the base weights have no gradient. Full copies have one.
+        "train": ppo.epochs
+        * (tokens * top * layer * (passes(ppo.adapter) + passes(ppo.value_adapter)) + 2 * said * head),
+    }
+    shares: Mapping[str, float] = {"generate": DECODING_SHARE}
+    plan.seconds = {
+        phase: flops / (plan.rate * shares.get(phase, TRAINING_SHARE)) for phase, flops in plan.flops.items()
+    }
+
+
+def passes(adapter: Adapter) -> int:
+    return 2 if adapter.kind == "lora" else 3
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype, *, seconds: float = 0.5) -> float:
+    """FLOP/s of matrix products of a training forward's shape."""
+    a, b = (torch.randn(1024, 1024, device=device, dtype=dtype) for _ in range(2))
+    best, spent = 0.0, 0.0
+    while spent < seconds:
+        began = time.perf_counter()
+        for _ in range(4):
+            torch.mm(a, b)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        took = time.perf_counter() - began
+        best, spent = max(best, 4 * 2 * 1024**3 / took), spent + took
+    return best
+
+
+def memory_of(device: torch.device) -> float:
+    if device.type == "cuda":
+        return float(cast(Any, torch.cuda.get_device_properties(device)).total_memory)
+    return float(psutil.virtual_memory().total)

@@ -1,0 +1,83 @@
+"""The plan counts what the code allocates: weights to the number, activations nearly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM
+
+import tiny
+from plaudit.models.sequences import predicting_states
+from plaudit.models.trunk import Trunk
+from plaudit.plan import Plan, add_memory, add_time, make_plan, network_of
+from plaudit.recipe import Adapter
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen3"])
+def test_weights_are_counted_to_the_number(kind: str, tmp_path: Path) -> None:
+    network = network_of(str(tiny.model_folder(tmp_path / kind, kind)))
+    made = tiny.model(kind)
+    assert network.layers * network.layer_weights + network.other_weights == sum(p.numel() for p in made.parameters())
+    for depth, adapter in ((0, Adapter(rank=4)), (0, Adapter(kind="full")), (1, Adapter(rank=3))):
+        if kind == "gpt2" and depth:
+            continue
+        trunk = tiny.trunk(kind, depth)
+        part = trunk.add_part("policy", adapter.kind, rank=adapter.rank)
+        assert network.lora(adapter, depth) == sum(p.numel() for p in part.parameters())
+
+
+def test_activations_are_nearly_those_that_are_saved(tmp_path: Path) -> None:
+    """A Llama of ordinary proportions, so that small terms stay small."""
+    sizes = {"hidden_size": 128, "intermediate_size": 384, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = AutoConfig.for_model("llama", vocab_size=64, num_hidden_layers=3, **sizes)
+    torch.manual_seed(0)
+    made = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    made.save_pretrained(tmp_path)
+    trunk = Trunk(made, 1)
+    trunk.add_part("policy", "lora", rank=4)
+    bundles = tiny.bundles([torch.arange(60) % 64 for _ in range(4)])
+    weights = {p.data_ptr() for p in trunk.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        if tensor.data_ptr() not in weights:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        predicting_states(trunk, bundles, part="policy")
+    measured = sum(kept.values()) / (4 * 60) / 2 / 4  # floats per token and layer
+    assert network_of(str(tmp_path)).saved_per_token == pytest.approx(measured, rel=0.3)
+
+
+def test_more_of_anything_costs_more(tmp_path: Path) -> None:
+    folder = tiny.model_folder(tmp_path / "model")
+    network = network_of(str(folder))
+
+    def costs(**ppo: int) -> tuple[float, float]:
+        plan = Plan(available=1e12, rate=1e9, steps=2)
+        recipe = tiny.recipe(tmp_path, folder, ppo=ppo)
+        add_memory(plan, recipe, network, longest=9, size=4)
+        add_time(plan, recipe, network, prompt=6.0)
+        return plan.total, sum(plan.seconds.values())
+
+    base = costs(prompts_per_step=8, epochs=1)
+    assert costs(prompts_per_step=16, epochs=1) > base
+    assert costs(prompts_per_step=8, epochs=3)[1] > base[1]
+    assert costs(prompts_per_step=8, epochs=1, max_new_tokens=20) > costs(
+        prompts_per_step=8, epochs=1, max_new_tokens=4
+    )
+
+
+def test_the_plan_of_a_recipe(tmp_path: Path) -> None:
+    plan = make_plan(tiny.recipe(tmp_path, tiny.model_folder(tmp_path / "model")))
+    assert plan.fits
+    assert plan.rate > 1e8
+    told = "\n".join(plan.lines())
+    assert "trunk, frozen" in told
+    assert "train:" in told
+    plan.available = 1.0
+    assert not plan.fits
