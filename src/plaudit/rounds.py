@@ -354,15 +354,16 @@ class Job:
                     skills[name] = skill(world.skills(), lambda t, m=model: self.workshop.complete(m, t)).as_dict()
             scorers = self._scorers(index)
             prefer, by = self._prefer(scorers)
-            result = compare(
-                prompts,
-                answers,
-                truth=None if world is None else world.truth(),
-                prefer=prefer,
-                scorers=scorers,
-                resamples=recipe.evaluation.resamples,
-                seed=recipe.seed,
-            )
+            with self.workshop.trunk.memory.up_to(recipe.model.boundary_gigabytes):  # the judges read the same texts
+                result = compare(
+                    prompts,
+                    answers,
+                    truth=None if world is None else world.truth(),
+                    prefer=prefer,
+                    scorers=scorers,
+                    resamples=recipe.evaluation.resamples,
+                    seed=recipe.seed,
+                )
             for name, estimate in skills.items():
                 result["truth"][name]["skill"] = estimate
             rows = [{"prompt": p.messages[-1].content} for p in prompts]

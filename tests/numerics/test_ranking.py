@@ -16,6 +16,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 import tiny
 from plaudit.models.heads import ValueHead
 from plaudit.models.sequences import last_states, run_lower
+from plaudit.models.trunk import Trunk
 from plaudit.recipe import Adapter
 from plaudit.reward.loss import pair_accuracy, ranking_loss, ranks_of
 from plaudit.reward.model import RewardModel
@@ -154,7 +155,7 @@ def test_rankings_in_company_cost_what_they_cost_alone(kind: str) -> None:
 
 @pytest.mark.parametrize(("kind", "depth"), [("llama", 0), ("llama", 1), ("gpt2", 0), ("gpt_neox", 1)])
 @torch.no_grad()
-def test_scores_in_a_batch_equal_scores_alone(kind: str, depth: int) -> None:
+def test_scores_in_a_batch_equal_scores_alone(kind: str, depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read at the EOS of each response: against the merged model, one sequence at a time, without padding."""
     judge = judge_on(kind, depth)
     prompts, texts = tiny.questions(6), tiny.answers(6)
@@ -166,9 +167,8 @@ def test_scores_in_a_batch_equal_scores_alone(kind: str, depth: int) -> None:
         state = merged.base_model(input_ids=tokens[None]).last_hidden_state[0, -1]  # pyright: ignore
         expected.append(judge.head.weight @ state)
     for budget in (1, 25, 8192):
-        torch.testing.assert_close(
-            judge(prompts, texts, tokens_per_batch=budget), torch.stack(expected), atol=1e-5, rtol=1e-5
-        )
+        monkeypatch.setattr(Trunk, "tokens_per_batch", budget)
+        torch.testing.assert_close(judge(prompts, texts), torch.stack(expected), atol=1e-5, rtol=1e-5)
 
 
 def test_the_models_own_responses_average_0_with_deviation_1() -> None:

@@ -87,7 +87,7 @@ def run_top(trunk: Trunk, bundles: Sequence[Bundle], *, part: str | None) -> Ten
 
 
 @torch.no_grad()
-def run_lower(trunk: Trunk, bundles: Sequence[Bundle], *, tokens_per_batch: int = 4096) -> list[Bundle]:
+def run_lower(trunk: Trunk, bundles: Sequence[Bundle], *, tokens_per_batch: int | None = None) -> list[Bundle]:
     """What the top takes: bundles of token ids get their boundary states, remembered ones where the trunk has them."""
     if trunk.split_depth == 0:
         return list(bundles)
@@ -98,7 +98,8 @@ def run_lower(trunk: Trunk, bundles: Sequence[Bundle], *, tokens_per_batch: int 
         elif (states := trunk.memory.get(key_of(one))) is not None:
             found[i] = replace(one, inputs=states)
     missing = [i for i in range(len(bundles)) if i not in found]
-    for rows in token_budget_batches([len(bundles[i]) for i in missing], tokens_per_batch):
+    budget = tokens_per_batch or trunk.tokens_per_batch
+    for rows in token_budget_batches([len(bundles[i]) for i in missing], budget):
         chosen = [missing[r] for r in rows]
         out_BSD = run(trunk, [bundles[c] for c in chosen], part=None, mode="lower")
         for states_SD, c in zip(out_BSD, chosen, strict=True):

@@ -238,6 +238,11 @@ class Trunk(nn.Module):
         return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", 1 << 30))
 
     @property
+    def tokens_per_batch(self) -> int:
+        """Tokens at a time where nothing is trained. A CPU likes few: 1024 ran faster than 512 and than 4096."""
+        return 1024 if self.device.type == "cpu" else 16384
+
+    @property
     def is_exact(self) -> bool:
         """In float32 sampling and training compute the same numbers, but for the last digits."""
         return self.model.dtype == torch.float32

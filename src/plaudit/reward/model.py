@@ -59,10 +59,10 @@ class RewardModel:
         return [bundle(asked[rows[0]], [said[r] for r in rows]) for rows in groups]
 
     @torch.no_grad()
-    def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str], *, tokens_per_batch: int = 8192) -> Tensor:
+    def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         bundles = self.bundles(prompts, responses)
         scores: dict[int, Tensor] = {}
-        for chosen in token_budget_batches([len(b) for b in bundles], tokens_per_batch):
+        for chosen in token_budget_batches([len(b) for b in bundles], self.trunk.tokens_per_batch):
             found_BO = self.raw_scores([bundles[c] for c in chosen]).cpu()
             scores |= zip(chosen, found_BO.split([len(bundles[c].lengths) for c in chosen]), strict=True)
         raw_BO = (
