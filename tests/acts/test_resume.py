@@ -21,7 +21,8 @@ ACTS = ("sft", "responses", "reward", "ppo", "evaluation")
 def timeless(value: Any) -> Any:
     """Without what a clock says."""
     if isinstance(value, dict):
-        return {k: timeless(v) for k, v in value.items() if k not in ("seconds", "time", "finished")}
+        clock = ("seconds", "time", "finished", "tokens_per_second")
+        return {k: timeless(v) for k, v in value.items() if k not in clock and not k.startswith("seconds/")}
     return [timeless(v) for v in value] if isinstance(value, list) else value
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 import tiny
 from plaudit.data.batching import pad_right
 from plaudit.models.checkpoints import load_tensors, save_peft, save_tensors
-from plaudit.models.sequences import last_states, predicting_states, run_lower
+from plaudit.models.sequences import bundle, last_states, predicting_states, run_lower
 from plaudit.models.trunk import FullCopy, Trunk
 from plaudit.tensors import token_logprobs
 from plaudit.types import InputError
@@ -101,6 +101,32 @@ def test_the_lower_trunk_and_the_top_are_the_whole(kind: str, depth: int) -> Non
     made.add_part("policy", "lora", rank=2)
     adapted = {int(path.split(".layers.")[1].split(".")[0]) for path in made.part("policy").paths}  # pyright: ignore
     assert adapted == set(range(depth, 3))  # nothing below the split is adapted
+
+
+@torch.no_grad()
+def test_remembered_states_change_nothing() -> None:
+    """All of them, those that fit into the budget, or none: the same states, from fewer or more passes."""
+    made = tiny.trunk("llama", 1)
+    bundles = tiny.bundles(tiny.sequences(LENGTHS), PROMPTS)
+    expected = [one.inputs for one in run_lower(made, bundles)]
+    rows: list[int] = []
+    made.register_forward_hook(lambda _module, inputs, _output: rows.append(len(inputs[0])))
+    one_row = 14 * 32 * 4 / 1e9
+    for gigabytes, passes in ((1.0, 4), (1.1 * one_row, 4 + 3), (0.0, 8)):
+        rows.clear()
+        with made.memory.up_to(gigabytes):
+            for _ in range(2):
+                found = run_lower(made, bundles, tokens_per_batch=1)
+                for one, other in zip(found, expected, strict=True):
+                    torch.testing.assert_close(one.inputs, other, atol=1e-6, rtol=1e-5)
+        assert sum(rows) == passes
+    assert made.memory.get(b"") is None
+    # Equal tokens, but parted otherwise, are no equal states.
+    tokens = tiny.sequences([9])[0]
+    with made.memory.up_to(1.0):
+        together = run_lower(made, [bundle(tokens[:3], [tokens[3:]])])
+        apart = run_lower(made, [bundle(tokens[:3], [tokens[3:6], tokens[6:]])])
+    assert not torch.allclose(together[0].inputs, apart[0].inputs)
 
 
 def test_a_network_that_cannot_be_split_says_so_and_runs_whole() -> None:

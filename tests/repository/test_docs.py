@@ -17,6 +17,7 @@ from plaudit.rounds import run
 ROOT = Path(__file__).resolve().parents[2]
 METRICS = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 DETAILS = (ROOT / "docs" / "details.md").read_text(encoding="utf-8")
+OF_AN_OBJECTIVE = "^(score/|probe_loss/|probe_ridge/).*"
 CHECKPOINTS = {"base", "sft", "rlhf", "ceiling"}
 
 
@@ -33,7 +34,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Pat
     recipe = tiny.recipe(
         tmp_path_factory.mktemp("documented"),
         tiny_folder,
-        reward={"second_judge": True},
+        reward={"second_judge": True, "head_start": "probe"},
         evaluation={"ceiling": "tiny:count_yes"},
     )
     return run(recipe, quiet=True).folder
@@ -51,7 +52,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Pat
 )
 def test_every_metric_is_explained_and_no_other(finished: Path, file: str, section: str) -> None:
     lines = (finished / "round_0" / file / "metrics.jsonl").read_text().splitlines()
-    logged = {re.sub("^score/.*", "score/<objective>", key) for line in lines for key in json.loads(line)}
+    logged = {re.sub(OF_AN_OBJECTIVE, r"\1<objective>", key) for line in lines for key in json.loads(line)}
     assert logged == named(f"## {section}/metrics.jsonl") | named("## Keys that every line has")
 
 
@@ -64,11 +65,15 @@ def test_every_key_of_the_summary_is_explained_and_no_other(finished: Path) -> N
     assert set(only) == {"sft", "responses", "reward", "ppo", "ceiling", "evaluation"}
     assert set(only["sft"]) == every | named("### sft")
     assert set(only["responses"]) == named("### responses")
-    assert set(only["reward"]) == every | named("### reward")
-    assert set(only["reward"]["second"]) == named("### reward") - {"judgements", "second"}
+    first, second = (
+        {re.sub(OF_AN_OBJECTIVE, r"\1<objective>", key) for key in found}
+        for found in (only["reward"], only["reward"]["second"])
+    )
+    assert first == every | named("### reward")
+    assert second == named("### reward") - {"judgements", "second"}
     assert set(only["reward"]["objectives"]["overall"]) <= named("### reward")
     for act in ("ppo", "ceiling"):
-        keys = {re.sub("^score/.*", "score/<objective>", key) for key in only[act]}
+        keys = {re.sub(OF_AN_OBJECTIVE, r"\1<objective>", key) for key in only[act]}
         assert keys == every | last_step | named("### ppo and ceiling")
     evaluation = {key: value for key, value in only["evaluation"].items() if key not in every}
     assert set(paths(evaluation)) == named("### evaluation")

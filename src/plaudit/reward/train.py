@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from plaudit.models.optimization import Stepper
+from plaudit.models.optimization import MicroBatches, Stepper
 from plaudit.models.sequences import last_states
 from plaudit.progress import Journal
 from plaudit.recipe import Reward
@@ -50,6 +51,7 @@ def train_judge(
     steps_per_epoch = math.ceil(len(rankings) / config.batch_size)
     num_steps = steps_per_epoch * config.epochs
     stepper = Stepper([(judge.parameters(), config.optimizer.learning_rate)], config.optimizer, num_steps)
+    micro = MicroBatches(config.tokens_per_microbatch)
     now: dict[str, float] = {}
     tested: dict[str, float] = {}
     if config.head_start == "probe":
@@ -61,12 +63,8 @@ def train_judge(
         epoch, place = divmod(step, steps_per_epoch)
         order = np.random.default_rng([seed, epoch]).permutation(len(rankings))
         batch = [rankings[i] for i in order[place * config.batch_size : (place + 1) * config.batch_size]]
-        loss, correct, decided = 0.0, 0.0, 0
-        for group in whole_rankings(batch, config.tokens_per_microbatch):
-            losses, right, pairs = judge_rankings(judge, group)
-            micro_loss = losses.sum() / len(batch)
-            micro_loss.backward()
-            loss, correct, decided = loss + micro_loss.item(), correct + right, decided + pairs
+        attempt = partial(batch_gradients, judge, batch)
+        loss, accuracy = micro.run(attempt, drop=stepper.drop, where=f"Act II, step {step}")
         if not math.isfinite(loss):
             raise TrainingError(
                 f"Act II, step {step}: the loss is {loss}; no judge was saved. Lower reward.optimizer.learning_rate"
@@ -74,7 +72,7 @@ def train_judge(
         rate = stepper.learning_rate
         grad_norm = stepper.step(f"Act II, step {step}")
         stepper.advance()
-        now |= {"loss": loss, "accuracy": correct / max(decided, 1)}
+        now |= {"loss": loss, "accuracy": accuracy}
         metrics = now | {"learning_rate": rate, "grad_norm": grad_norm}
         if testing and place + 1 == steps_per_epoch:
             tested = evaluate(judge, testing, config)
@@ -83,6 +81,17 @@ def train_judge(
     # Not the accuracy: that of the last training batch says little.
     now.pop("accuracy", None)
     return now | tested | {"rankings": float(len(rankings)), "steps": float(num_steps)}
+
+
+def batch_gradients(judge: RewardModel, batch: Sequence[Ranking], tokens_per_microbatch: int) -> tuple[float, float]:
+    """Add up the gradients of a batch of rankings: its mean loss, and its pair accuracy."""
+    loss, correct, decided = 0.0, 0.0, 0
+    for group in whole_rankings(batch, tokens_per_microbatch):
+        losses, right, pairs = judge_rankings(judge, group)
+        micro_loss = losses.sum() / len(batch)
+        micro_loss.backward()
+        loss, correct, decided = loss + micro_loss.item(), correct + right, decided + pairs
+    return loss, correct / max(decided, 1)
 
 
 def prepare(judge: RewardModel, judgements: Sequence[Judgement]) -> list[Ranking]:

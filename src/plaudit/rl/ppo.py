@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor
 from plaudit.data.batching import token_budget_batches
 from plaudit.data.chat import Chat
 from plaudit.models.heads import ValueHead, ValueStart
-from plaudit.models.optimization import Stepper
+from plaudit.models.optimization import MicroBatches, Stepper
 from plaudit.models.sequences import predicting_states
 from plaudit.models.trunk import Trunk
 from plaudit.progress import Journal, Phases
@@ -62,7 +63,13 @@ class Learner:
         self.value_stepper = Stepper(
             [(value_parameters, config.value_learning_rate or rate)], config.optimizer, config.steps
         )
+        self.micro = MicroBatches(config.tokens_per_microbatch)
         self.controller = KLController(config.kl)
+
+    def drop(self) -> None:
+        """Forget the gradients."""
+        self.policy_stepper.drop()
+        self.value_stepper.drop()
 
 
 def ppo(
@@ -162,8 +169,9 @@ def update(
     for epoch in range(config.epochs):
         order = np.random.default_rng([learner.seed, step, epoch]).permutation(num_bundles)
         for chosen in np.array_split(order, min(config.minibatches, num_bundles)):
-            stats = minibatch_gradients(learner, rollout, advantages_BT, returns_BT, chosen.tolist())
             where = f"Act III, step {step}, epoch {epoch}"
+            attempt = partial(minibatch_gradients, learner, rollout, advantages_BT, returns_BT, chosen.tolist())
+            stats = learner.micro.run(attempt, drop=learner.drop, where=where)
             for name in ("policy_loss", "value_loss"):
                 if not math.isfinite(stats[name]):
                     raise TrainingError(
@@ -181,8 +189,8 @@ def update(
         if stopped:
             break
     rate = learner.policy_stepper.learning_rate
+    learner.drop()
     for stepper in (learner.policy_stepper, learner.value_stepper):
-        stepper.drop()
         stepper.advance()
     means = {name: float(np.mean([stats[name] for stats in seen])) for name in seen[0]}
     return means | {
@@ -193,7 +201,12 @@ def update(
 
 
 def minibatch_gradients(
-    learner: Learner, rollout: Rollout, advantages_BT: Tensor, returns_BT: Tensor, chosen: Sequence[int]
+    learner: Learner,
+    rollout: Rollout,
+    advantages_BT: Tensor,
+    returns_BT: Tensor,
+    chosen: Sequence[int],
+    tokens_per_microbatch: int,
 ) -> dict[str, float]:
     """Add up the gradients of a minibatch of bundles, micro-batch by micro-batch. Every mean is over the real tokens of
     the whole minibatch, so that the size of the micro-batches changes nothing."""
@@ -203,7 +216,7 @@ def minibatch_gradients(
     sums: dict[str, float] = dict.fromkeys(
         ("policy_loss", "value_loss", "approx_kl", "clip_fraction", "entropy", "ratio_error"), 0.0
     )
-    for micro in token_budget_batches([len(rollout.bundles[c]) for c in chosen], config.tokens_per_microbatch):
+    for micro in token_budget_batches([len(rollout.bundles[c]) for c in chosen], tokens_per_microbatch):
         bundles = [rollout.bundles[chosen[m]] for m in micro]
         rows = [r for m in micro for r in places[chosen[m]]]
         mask_BT = rollout.response_mask_BT[rows]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from plaudit.data.chat import Chat, Encoded
 from plaudit.data.split import split_by_prompt
 from plaudit.models.checkpoints import save_peft, save_tensors
 from plaudit.models.loading import save_causal_lm
-from plaudit.models.optimization import Stepper
+from plaudit.models.optimization import MicroBatches, Stepper
 from plaudit.models.sequences import bundle, predicting_states
 from plaudit.models.trunk import Trunk
 from plaudit.progress import Journal
@@ -66,6 +67,7 @@ def train_sft(
     stepper = Stepper(
         [(list(trunk.part(PART).parameters()), config.optimizer.learning_rate)], config.optimizer, num_steps
     )
+    micro = MicroBatches(config.tokens_per_microbatch)
     last = {"held_out_loss": evaluate(trunk, testing, config)} if testing else {}
     journal.rewind(-1)  # stopped half-way, this act begins anew
     journal.log(0, last)
@@ -76,11 +78,7 @@ def train_sft(
         order = np.random.default_rng([seed, epoch]).permutation(len(training))
         batch = [training[i] for i in order[place * config.batch_size : (place + 1) * config.batch_size]]
         num_tokens = sum(len(e.completion) for e in batch)
-        loss = 0.0
-        for rows in token_budget_batches([len(e.bundle) for e in batch], config.tokens_per_microbatch):
-            micro_loss = completion_loss(trunk, [batch[r] for r in rows]) / num_tokens
-            micro_loss.backward()
-            loss += micro_loss.item()
+        loss = micro.run(partial(batch_gradients, trunk, batch), drop=stepper.drop, where=f"Act I, step {step}")
         if not math.isfinite(loss):
             raise TrainingError(
                 f"Act I, step {step}: the loss is {loss}; the model before this act is unchanged. "
@@ -97,6 +95,16 @@ def train_sft(
 
     save(trunk, chat, folder)
     return {"loss": metrics["loss"], "examples": float(len(training)), "steps": float(num_steps)} | last
+
+
+def batch_gradients(trunk: Trunk, batch: Sequence[Example], tokens_per_microbatch: int) -> float:
+    """Add up the gradients of a batch; its loss per completion token."""
+    num_tokens, loss = sum(len(e.completion) for e in batch), 0.0
+    for rows in token_budget_batches([len(e.bundle) for e in batch], tokens_per_microbatch):
+        micro_loss = completion_loss(trunk, [batch[r] for r in rows]) / num_tokens
+        micro_loss.backward()
+        loss += micro_loss.item()
+    return loss
 
 
 def prepare(trunk: Trunk, encoded: Sequence[Encoded]) -> list[Example]:
