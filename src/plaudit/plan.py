@@ -7,22 +7,20 @@ hundred megabytes of their own.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import psutil
 import torch
-from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.pytorch_utils import Conv1D
 
 from plaudit.data.chat import Chat
 from plaudit.material import Material
+from plaudit.models.costs import Network, matmul_rate, network_of
 from plaudit.models.loading import check_model_path, choose_device
-from plaudit.models.structure import find_layers
-from plaudit.recipe import Adapter, Recipe
+from plaudit.recipe import Recipe
+from plaudit.rl.costs import ppo_flops
 
 LOGITS_CHUNK = 1024
 """Tokens whose logits exist at a time; see `tensors.token_logprobs`."""
@@ -32,34 +30,6 @@ PROGRAM_BYTES = 0.5e9
 """Python with torch and transformers."""
 DECODING_SHARE, TRAINING_SHARE = 0.4, 0.75
 """Of the measured matrix-product rate, what decoding and training reach (docs/performance.md)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Network:
-    """What of a network the costs depend on. Widths in floats, weights in numbers."""
-
-    layers: int
-    layer_weights: int
-    other_weights: int
-    head_weights: int
-    width: int
-    attention_width: int
-    kv_width: int
-    mlp_width: int
-    lora_widths: int
-    """Sum over a layer's linear layers of their width in and out."""
-
-    def lora(self, adapter: Adapter, split_depth: int) -> int:
-        """Weights of a part on the layers above the split."""
-        if adapter.kind == "full":
-            return self.layers * self.layer_weights + self.other_weights
-        return (self.layers - split_depth) * adapter.rank * self.lora_widths
-
-    @property
-    def saved_per_token(self) -> int:
-        """Floats that one layer keeps per token for its backward pass, the base weights being frozen: inputs of the
-        linear layers, queries, repeated keys and values, the norms' terms, gate and up."""
-        return 8 * self.width + 5 * self.attention_width + 4 * self.mlp_width
 
 
 @dataclass(kw_only=True)
@@ -107,38 +77,15 @@ def make_plan(recipe: Recipe) -> Plan:
     check_model_path(path)
     device = choose_device(recipe.model.device)
     dtype = getattr(torch, recipe.model.dtype)
-    network = network_of(path)
+    config = AutoConfig.from_pretrained(path)
+    with torch.device("meta"):
+        network = network_of(AutoModelForCausalLM.from_config(config))
     chat = Chat.load(path, recipe.model.chat_template)
     lengths = [len(chat.prompt_ids(p)) for p in material.ppo_prompts(chat, 0)]
     plan = Plan(available=memory_of(device), rate=matmul_rate(device, dtype), steps=recipe.ppo.steps)
     add_memory(plan, recipe, network, longest=max(lengths), size=dtype.itemsize)
     add_time(plan, recipe, network, prompt=sum(lengths) / len(lengths))
     return plan
-
-
-def network_of(path: str) -> Network:
-    """Read off a network without weights."""
-    config = AutoConfig.from_pretrained(path)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    text = config.get_text_config()
-    _, layers = find_layers(model)
-    linears = [m for m in layers[0].modules() if isinstance(m, nn.Linear | Conv1D)]
-    sizes = [cast(torch.Tensor, m.weight).shape for m in linears]
-    layer = sum(p.numel() for p in layers[0].parameters())
-    every = sum(p.numel() for p in model.parameters())
-    head_width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return Network(
-        layers=len(layers),
-        layer_weights=layer,
-        other_weights=every - layer * len(layers),
-        head_weights=text.vocab_size * text.hidden_size,
-        width=text.hidden_size,
-        attention_width=text.num_attention_heads * head_width,
-        kv_width=(getattr(text, "num_key_value_heads", None) or text.num_attention_heads) * head_width,
-        mlp_width=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
-        lora_widths=sum(int(a) + int(b) for a, b in sizes),
-    )
 
 
 def add_memory(plan: Plan, recipe: Recipe, network: Network, *, longest: int, size: int) -> None:
@@ -168,43 +115,17 @@ def add_memory(plan: Plan, recipe: Recipe, network: Network, *, longest: int, si
 
 def add_time(plan: Plan, recipe: Recipe, network: Network, *, prompt: float) -> None:
     """Fill in the FLOPs and seconds of one step; `prompt` is the mean length, responses are taken at their limit."""
-    ppo, depth = recipe.ppo, recipe.model.split_depth
-    rows = ppo.prompts_per_step * ppo.responses_per_prompt
-    said = rows * ppo.max_new_tokens
-    tokens = ppo.prompts_per_step * prompt + said  # a prompt stands once before all of its responses
-    layer, head = 2 * network.layer_weights, 2 * network.head_weights
-    top = network.layers - depth
-    plan.flops = {
-        "generate": (tokens * network.layers * layer) + said * head,
-        "reward": tokens * network.layers * layer if ppo.reward is None else 0.0,
-        "score": 2 * tokens * top * layer + said * head,
-        # Forward, and backward to the inputs alone: the base weights have no gradient. Full copies have one.
-        "train": ppo.epochs
-        * (tokens * top * layer * (passes(ppo.adapter) + passes(ppo.value_adapter)) + 2 * said * head),
-    }
+    ppo = recipe.ppo
+    said = ppo.prompts_per_step * ppo.responses_per_prompt * ppo.max_new_tokens
+    # A prompt stands once before all of its responses.
+    tokens = ppo.prompts_per_step * prompt + said
+    plan.flops = ppo_flops(network, ppo, recipe.model.split_depth, tokens=tokens, said=said)
+    if ppo.reward is None:
+        plan.flops["reward"] = tokens * network.layers * network.layer_flops
     shares: Mapping[str, float] = {"generate": DECODING_SHARE}
     plan.seconds = {
         phase: flops / (plan.rate * shares.get(phase, TRAINING_SHARE)) for phase, flops in plan.flops.items()
     }
-
-
-def passes(adapter: Adapter) -> int:
-    return 2 if adapter.kind == "lora" else 3
-
-
-def matmul_rate(device: torch.device, dtype: torch.dtype, *, seconds: float = 0.5) -> float:
-    """FLOP/s of matrix products of a training forward's shape."""
-    a, b = (torch.randn(1024, 1024, device=device, dtype=dtype) for _ in range(2))
-    best, spent = 0.0, 0.0
-    while spent < seconds:
-        began = time.perf_counter()
-        for _ in range(4):
-            torch.mm(a, b)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        took = time.perf_counter() - began
-        best, spent = max(best, 4 * 2 * 1024**3 / took), spent + took
-    return best
 
 
 def memory_of(device: torch.device) -> float:

@@ -7,11 +7,13 @@ A mask is boolean, True where a value counts.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+LOWEST = torch.finfo(torch.float32).min
 Unembed = Callable[[Tensor], Tensor]
 """states [n, D] -> logits [n, V]."""
 
@@ -55,13 +57,36 @@ def nucleus(logits: Tensor, top_p: float, keep: Tensor | None = None) -> Tensor:
     return logits.masked_fill(outside, float("-inf"))
 
 
+class ChosenLogprobs(torch.autograd.Function):
+    """Log-probs of chosen tokens, with a backward pass that touches [N, V] twice: autograd's own would make a log
+    softmax, its exponential, a scatter and their sum, and memory is what the head of a small model waits for."""
+
+    @staticmethod
+    def forward(ctx: Any, logits_NV: Tensor, tokens_N: Tensor) -> tuple[Tensor, Tensor]:
+        total_N = logits_NV.logsumexp(dim=-1)
+        ctx.save_for_backward(logits_NV, tokens_N, total_N)
+        ctx.mark_non_differentiable(total_N)
+        return logits_NV.gather(-1, tokens_N.unsqueeze(-1)).squeeze(-1) - total_N, total_N
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        logits_NV, tokens_N, total_N = ctx.saved_tensors
+        grad_N = grads[0].unsqueeze(-1)
+        grad_NV = (logits_NV - total_N.unsqueeze(-1)).exp_().mul_(-grad_N)
+        return grad_NV.scatter_add_(-1, tokens_N.unsqueeze(-1), grad_N), None
+
+
 def logprobs_and_entropy(logits_NV: Tensor, tokens_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-prob of each token and entropy of each distribution, in float32: ([N], [N])."""
-    logprobs_NV = logits_NV.float().log_softmax(dim=-1)
-    chosen_N = logprobs_NV.gather(-1, tokens_N.unsqueeze(-1)).squeeze(-1)
-    # 0 * -inf is NaN: a token outside the nucleus adds nothing to the entropy.
-    terms_NV = logprobs_NV.exp() * logprobs_NV.masked_fill(logprobs_NV == float("-inf"), 0.0)
-    return chosen_N, -terms_NV.sum(dim=-1)
+    """Log-prob of each token and entropy of each distribution, in float32: ([N], [N]). The entropy has no gradient."""
+    logits_NV = logits_NV.float()
+    chosen_N, total_N = cast(tuple[Tensor, Tensor], ChosenLogprobs.apply(logits_NV, tokens_N))
+    with torch.no_grad():
+        chances_NV = (logits_NV - total_N.unsqueeze(-1)).exp_()
+        entropy_N = total_N - torch.linalg.vecdot(chances_NV, logits_NV)
+        if bool(entropy_N.isnan().any()):
+            # Tokens outside the nucleus, at -inf, add nothing: their chance is 0, and 0 * -inf is NaN.
+            entropy_N = total_N - torch.linalg.vecdot(chances_NV, logits_NV.clamp(min=LOWEST))
+    return chosen_N, entropy_N
 
 
 def token_logprobs(

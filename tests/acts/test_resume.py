@@ -22,7 +22,11 @@ def timeless(value: Any) -> Any:
     """Without what a clock says."""
     if isinstance(value, dict):
         clock = ("seconds", "time", "finished", "tokens_per_second")
-        return {k: timeless(v) for k, v in value.items() if k not in clock and not k.startswith("seconds/")}
+        return {
+            k: timeless(v)
+            for k, v in value.items()
+            if k not in clock and not k.startswith(("seconds/", "utilisation/"))
+        }
     return [timeless(v) for v in value] if isinstance(value, list) else value
 
 

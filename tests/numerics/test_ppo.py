@@ -221,7 +221,7 @@ def run_one(
         metrics = ppo(
             made, tiny.chat(), tiny.CountWord(), tiny.questions(9), settings, seed=0, journal=journal, folder=folder
         )
-    metrics = {k: v for k, v in metrics.items() if k != "tokens_per_second" and not k.startswith("seconds")}
+    metrics = {k: v for k, v in metrics.items() if not k.startswith(("seconds", "utilisation", "tokens_per"))}
     return metrics, made
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from plaudit.data.batching import pad_right, token_budget_batches
+from plaudit.data.batching import pad_right, padding_share, token_budget_batches
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,9 @@ def test_states_are_padded_too() -> None:
     assert padded.shape == (2, 2, 3)
     assert padded[1].tolist() == [[1, 1, 1], [0, 0, 0]]
     assert mask.tolist() == [[True, True], [True, False]]
+
+
+def test_the_share_of_padding() -> None:
+    """Two groups: 3 x 10 for 10 + 8 + 6, and 1 x 4 for 4: 28 of 34 are real."""
+    assert padding_share([10, 8, 6, 4], [[0, 1, 2], [3]]) == pytest.approx(6 / 34)
+    assert padding_share([5, 5], [[0, 1]]) == 0.0

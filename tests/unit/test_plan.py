@@ -10,16 +10,18 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import tiny
+from plaudit.models.costs import Network, network_of
 from plaudit.models.sequences import predicting_states
 from plaudit.models.trunk import Trunk
-from plaudit.plan import Plan, add_memory, add_time, make_plan, network_of
-from plaudit.recipe import Adapter
+from plaudit.plan import Plan, add_memory, add_time, make_plan
+from plaudit.recipe import PPO, Adapter
+from plaudit.rl.costs import ppo_flops
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen3"])
-def test_weights_are_counted_to_the_number(kind: str, tmp_path: Path) -> None:
-    network = network_of(str(tiny.model_folder(tmp_path / kind, kind)))
+def test_weights_are_counted_to_the_number(kind: str) -> None:
     made = tiny.model(kind)
+    network = network_of(made)
     assert network.layers * network.layer_weights + network.other_weights == sum(p.numel() for p in made.parameters())
     for depth, adapter in ((0, Adapter(rank=4)), (0, Adapter(kind="full")), (1, Adapter(rank=3))):
         if kind == "gpt2" and depth:
@@ -29,13 +31,12 @@ def test_weights_are_counted_to_the_number(kind: str, tmp_path: Path) -> None:
         assert network.lora(adapter, depth) == sum(p.numel() for p in part.parameters())
 
 
-def test_activations_are_nearly_those_that_are_saved(tmp_path: Path) -> None:
+def test_activations_are_nearly_those_that_are_saved() -> None:
     """A Llama of ordinary proportions, so that small terms stay small."""
     sizes = {"hidden_size": 128, "intermediate_size": 384, "num_attention_heads": 4, "num_key_value_heads": 2}
     config = AutoConfig.for_model("llama", vocab_size=64, num_hidden_layers=3, **sizes)
     torch.manual_seed(0)
     made = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
-    made.save_pretrained(tmp_path)
     trunk = Trunk(made, 1)
     trunk.add_part("policy", "lora", rank=4)
     bundles = tiny.bundles([torch.arange(60) % 64 for _ in range(4)])
@@ -50,12 +51,12 @@ def test_activations_are_nearly_those_that_are_saved(tmp_path: Path) -> None:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         predicting_states(trunk, bundles, part="policy")
     measured = sum(kept.values()) / (4 * 60) / 2 / 4  # floats per token and layer
-    assert network_of(str(tmp_path)).saved_per_token == pytest.approx(measured, rel=0.3)
+    assert network_of(made).saved_per_token == pytest.approx(measured, rel=0.3)
 
 
 def test_more_of_anything_costs_more(tmp_path: Path) -> None:
     folder = tiny.model_folder(tmp_path / "model")
-    network = network_of(str(folder))
+    network = network_of(tiny.model())
 
     def costs(**ppo: int) -> tuple[float, float]:
         plan = Plan(available=1e12, rate=1e9, steps=2)
@@ -81,3 +82,26 @@ def test_the_plan_of_a_recipe(tmp_path: Path) -> None:
     assert "train:" in told
     plan.available = 1.0
     assert not plan.fits
+
+
+def test_arithmetic_by_hand() -> None:
+    """100 tokens on all lines, 40 of them said, 5 layers of which 2 are above the split, 10 weights a layer, 30 in the
+    head: 2 FLOPs each."""
+    network = Network(
+        layers=5,
+        layer_weights=10,
+        other_weights=0,
+        head_weights=30,
+        width=1,
+        attention_width=1,
+        kv_width=1,
+        mlp_width=1,
+        lora_widths=1,
+    )
+    assert ppo_flops(network, PPO(epochs=3), 3, tokens=100, said=40) == {
+        "generate": 100 * 5 * 20 + 40 * 60,
+        "score": 2 * (100 * 2 * 20) + 40 * 60,
+        "train": 3 * (2 * 2 * (100 * 2 * 20) + 2 * 40 * 60),
+    }
+    full = PPO(epochs=1, adapter=Adapter(kind="full"), value_adapter=Adapter(kind="full"))
+    assert ppo_flops(network, full, 0, tokens=100, said=0)["train"] == 6 * 100 * 5 * 20

@@ -33,3 +33,9 @@ def pad_right(tensors: Sequence[Tensor], value: float) -> tuple[Tensor, Tensor]:
     padded = torch.nn.utils.rnn.pad_sequence(list(tensors), batch_first=True, padding_value=value)
     mask = torch.arange(padded.shape[1], device=padded.device) < lengths[:, None]
     return padded, mask
+
+
+def padding_share(lengths: Sequence[int], groups: Sequence[Sequence[int]]) -> float:
+    """Of what is computed for these groups, the share that is padding."""
+    padded = sum(len(group) * max(lengths[i] for i in group) for group in groups)
+    return 1 - sum(lengths[i] for group in groups for i in group) / padded

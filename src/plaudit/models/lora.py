@@ -39,8 +39,13 @@ class LowRank(nn.Module):
         self.B = nn.Parameter(torch.zeros(width_out, rank, device=device))
         self.scale = alpha / rank
 
-    def forward(self, x: Tensor) -> Tensor:
-        return (x.to(self.A.dtype) @ self.A.T @ self.B.T * self.scale).to(x.dtype)
+    def forward(self, x: Tensor, output: Tensor) -> Tensor:
+        """The layer's output for x, with the update added to it."""
+        # Scaled where it is narrow, and added by the product itself: no pass over [N, out] but that one.
+        narrow = (x.to(self.A.dtype) @ self.A.T) * self.scale
+        if output.dtype != self.A.dtype:
+            return output + (narrow @ self.B.T).to(output.dtype)
+        return torch.addmm(output.flatten(0, -2), narrow.flatten(0, -2), self.B.T).view_as(output)
 
     def delta(self) -> Tensor:
         """The change of the weight, [out, in]."""
@@ -88,7 +93,7 @@ def hook_into(linears: Mapping[str, Linear], switch: Switch) -> None:
     for path, linear in linears.items():
 
         def add(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, path: str = path) -> Tensor:
-            return output if switch.active is None else output + switch.active.at(path)(inputs[0])
+            return output if switch.active is None else switch.active.at(path)(inputs[0], output)
 
         linear.register_forward_hook(add)
 

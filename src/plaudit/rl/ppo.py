@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from plaudit.data.batching import token_budget_batches
+from plaudit.data.batching import padding_share, token_budget_batches
 from plaudit.data.chat import Chat
+from plaudit.models.costs import matmul_rate, network_of
 from plaudit.models.heads import ValueHead, ValueStart
 from plaudit.models.optimization import MicroBatches, Stepper
 from plaudit.models.sequences import predicting_states
@@ -25,6 +26,7 @@ from plaudit.progress import Journal, Phases
 from plaudit.recipe import PPO
 from plaudit.rl.advantages import gae
 from plaudit.rl.controllers import KLController
+from plaudit.rl.costs import ppo_flops
 from plaudit.rl.loss import approximate_kl, policy_loss, value_loss
 from plaudit.rl.records import (
     dump_rollout,
@@ -64,6 +66,8 @@ class Learner:
             [(value_parameters, config.value_learning_rate or rate)], config.optimizer, config.steps
         )
         self.micro = MicroBatches(config.tokens_per_microbatch)
+        self.network = network_of(trunk.model)
+        self.matmul_rate = matmul_rate(trunk.device, trunk.model.dtype, seconds=0.05)
         self.controller = KLController(config.kl)
 
     def drop(self) -> None:
@@ -132,8 +136,7 @@ def ppo(
         metrics |= describe(rollout, rewards_BT, score_B, kl_B, returns_BT, objectives=reward.objectives)
         seconds = time.perf_counter() - began
         metrics |= {"kl_coefficient": coefficient, "seconds": seconds}
-        metrics |= {f"seconds/{phase}": spent for phase, spent in phases.seconds.items()}
-        metrics |= {"tokens_per_second": float(rollout.response_mask_BT.sum()) / seconds}
+        metrics |= speed(learner, rollout, phases.seconds, seconds, minibatches=int(metrics["minibatches_done"]))
         journal.log(step + 1, metrics)
         if step % config.samples_every == 0 or step + 1 == config.steps:
             show_samples(rollout, score_B, kl_B, step=step, journal=journal, folder=folder)
@@ -144,6 +147,22 @@ def ppo(
 
     save_policy(learner, chat, folder)
     return metrics
+
+
+def speed(
+    learner: Learner, rollout: Rollout, spent: Mapping[str, float], seconds: float, *, minibatches: int
+) -> dict[str, float]:
+    """Where a step's time went, and what share of the device's matrix-product rate each phase reached."""
+    trunk, config, lengths = learner.trunk, learner.config, [len(b) for b in rollout.bundles]
+    said = float(rollout.response_mask_BT.sum())
+    flops = ppo_flops(learner.network, config, trunk.split_depth, tokens=sum(lengths), said=said)
+    flops["train"] *= minibatches / (config.epochs * min(config.minibatches, len(lengths)))  # epochs may end early
+    groups = token_budget_batches(lengths, learner.micro.tokens)
+    return (
+        {f"seconds/{phase}": taken for phase, taken in spent.items()}
+        | {f"utilisation/{phase}": done / spent[phase] / learner.matmul_rate for phase, done in flops.items()}
+        | {"tokens_per_second": said / seconds, "padding": padding_share(lengths, groups)}
+    )
 
 
 def draw_prompts(prompts: Sequence[Prompt], count: int, *, seed: int, step: int) -> list[Prompt]:

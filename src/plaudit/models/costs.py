@@ -1,0 +1,90 @@
+"""What a network costs: its weights, its arithmetic, and how fast this device multiplies."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from plaudit.models.structure import find_layers
+from plaudit.recipe import Adapter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """What of a network the costs depend on. Widths in floats, weights in numbers."""
+
+    layers: int
+    layer_weights: int
+    other_weights: int
+    head_weights: int
+    width: int
+    attention_width: int
+    kv_width: int
+    mlp_width: int
+    lora_widths: int
+    """Sum over a layer's linear layers of their width in and out."""
+
+    def lora(self, adapter: Adapter, split_depth: int) -> int:
+        """Weights of a part on the layers above the split."""
+        if adapter.kind == "full":
+            return self.layers * self.layer_weights + self.other_weights
+        return (self.layers - split_depth) * adapter.rank * self.lora_widths
+
+    @property
+    def layer_flops(self) -> int:
+        """Of one token in one layer, forward."""
+        return 2 * self.layer_weights
+
+    @property
+    def head_flops(self) -> int:
+        """Of the logits of one token."""
+        return 2 * self.head_weights
+
+    @property
+    def saved_per_token(self) -> int:
+        """Floats that one layer keeps per token for its backward pass, the base weights being frozen: inputs of the
+        linear layers, queries, repeated keys and values, the norms' terms, gate and up."""
+        return 8 * self.width + 5 * self.attention_width + 4 * self.mlp_width
+
+
+def network_of(model: PreTrainedModel) -> Network:
+    """Read off a network; its weights need not be there (torch's "meta" device)."""
+    text = model.config.get_text_config()
+    _, layers = find_layers(model)
+    linears = [m for m in layers[0].modules() if isinstance(m, nn.Linear | Conv1D)]
+    sizes = [cast(torch.Tensor, m.weight).shape for m in linears]
+    layer = sum(p.numel() for p in layers[0].parameters())
+    every = sum(p.numel() for p in model.parameters())
+    head_width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return Network(
+        layers=len(layers),
+        layer_weights=layer,
+        other_weights=every - layer * len(layers),
+        head_weights=text.vocab_size * text.hidden_size,
+        width=text.hidden_size,
+        attention_width=text.num_attention_heads * head_width,
+        kv_width=(getattr(text, "num_key_value_heads", None) or text.num_attention_heads) * head_width,
+        mlp_width=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
+        lora_widths=sum(int(a) + int(b) for a, b in sizes),
+    )
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype, *, seconds: float = 0.5) -> float:
+    """FLOP/s of matrix products of a training forward's shape."""
+    a, b = (torch.randn(1024, 1024, device=device, dtype=dtype) for _ in range(2))
+    best, spent = 0.0, 0.0
+    while spent < seconds:
+        began = time.perf_counter()
+        for _ in range(4):
+            torch.mm(a, b)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        took = time.perf_counter() - began
+        best, spent = max(best, 4 * 2 * 1024**3 / took), spent + took
+    return best
