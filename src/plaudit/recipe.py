@@ -40,8 +40,8 @@ class Model(Section):
     split_depth: Annotated[int, Field(ge=0)] = 0
     """Layers below it are shared by all parts, frozen, and run once per token. 0: all layers are adapted."""
     boundary_gigabytes: Annotated[float, Field(ge=0)] = 2.0
-    """How much of what leaves the layers below the split is kept while Acts I and II train; the rest is computed again
-    each time it is needed."""
+    """How much of what leaves the layers below the split is kept while an act needs it; the rest is computed again each
+    time."""
 
 
 class PreferenceFile(Section):

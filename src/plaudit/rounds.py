@@ -128,7 +128,7 @@ class Job:
             demonstrations = self.material.demonstrations(chat)
             depth = self.recipe.model.split_depth if config.adapter.kind == "lora" else 0
             trunk = self.workshop.load_trunk(self.material.base_model, depth)
-            with trunk.memory.up_to(self.recipe.model.boundary_gigabytes):
+            with trunk.memory.kept():
                 trained = train_sft(
                     trunk, chat, demonstrations, config, seed=self.recipe.seed, journal=journal, folder=folder
                 )
@@ -196,7 +196,7 @@ class Job:
         judgements = self._judgements(index)
 
         def do(folder: Path, journal: Journal) -> Result:
-            with self.workshop.trunk.memory.up_to(recipe.model.boundary_gigabytes):
+            with self.workshop.trunk.memory.kept():
                 return {"judgements": len(judgements)} | self.material.noted | judges(folder, journal)
 
         def judges(folder: Path, journal: Journal) -> Result:
@@ -354,7 +354,7 @@ class Job:
                     skills[name] = skill(world.skills(), lambda t, m=model: self.workshop.complete(m, t)).as_dict()
             scorers = self._scorers(index)
             prefer, by = self._prefer(scorers)
-            with self.workshop.trunk.memory.up_to(recipe.model.boundary_gigabytes):  # the judges read the same texts
+            with self.workshop.trunk.memory.kept():  # the judges read the same texts
                 result = compare(
                     prompts,
                     answers,

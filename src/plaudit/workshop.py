@@ -50,7 +50,7 @@ class Workshop:
         return chat
 
     def load_trunk(self, path: str, split_depth: int) -> Trunk:
-        trunk = Trunk(self.load_model(path), split_depth)
+        trunk = Trunk(self.load_model(path), split_depth, boundary_gigabytes=self.recipe.model.boundary_gigabytes)
         self.folder.say(*trunk.notes)
         return trunk
 

@@ -21,6 +21,7 @@ from plaudit.models.sequences import bundle, run_lower
 from plaudit.models.trunk import Trunk
 from plaudit.progress import Journal, Phases
 from plaudit.recipe import KL, PPO, Adapter, Optimizer
+from plaudit.reward.model import RewardModel
 from plaudit.rl import ppo as room
 from plaudit.rl.loss import value_loss
 from plaudit.rl.ppo import Learner, describe, minibatch_gradients, ppo, update
@@ -60,13 +61,16 @@ def ready(settings: PPO, kind: str = "llama", *, moved: bool = True, split_depth
     return learner, made
 
 
-def rolled_out(learner: Learner, made: Trunk, settings: PPO, *, step: int = 0) -> Rollout:
+def rolled_out(
+    learner: Learner, made: Trunk, settings: PPO, *, step: int = 0, reward: RewardFunction | None = None
+) -> Rollout:
+    made.memory.renew()
     return collect(
         made,
         learner.value_head,
         made.decoder(POLICY),
         tiny.chat(),
-        tiny.CountWord(),
+        reward or tiny.CountWord(),
         tiny.questions(settings.prompts_per_step),
         settings,
         seed=0,
@@ -363,6 +367,47 @@ def test_the_states_that_generation_leaves_are_those_that_are_computed(kind: str
     for found, expected in zip(rollout.bundles, run_lower(made, ids), strict=True):
         assert (found.num_prompt, found.lengths) == (expected.num_prompt, expected.lengths)
         torch.testing.assert_close(found.inputs, expected.inputs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt_neox"])
+def test_a_judge_on_the_trunk_finds_the_states_of_generation(kind: str) -> None:
+    """Every response that reads as it was drawn is scored without the layers below the split; one that does not (a
+    special token leaves no text) is computed from its own ids. A memory without room gives the same rollout."""
+    settings = config(responses_per_prompt=3, prompts_per_step=4)
+    seen: list[tuple[Rollout, int]] = []
+    for gigabytes in (1.0, 0.0):
+        learner, made = ready(settings, kind, split_depth=1)
+        made.memory.gigabytes = gigabytes
+        judge = RewardModel(made, tiny.chat(), ["overall"], part="reward", adapter=LORA, seed=0)
+        computed: list[int] = []
+
+        def count(
+            _module: Any, inputs: tuple[Tensor, Tensor], named: dict[str, Any], _out: Tensor, to: list[int] = computed
+        ) -> None:
+            if named["mode"] == "lower":
+                to.append(int(inputs[1].sum()))
+
+        made.register_forward_hook(count, with_kwargs=True)
+        seen.append((rolled_out(learner, made, settings, reward=judge), sum(computed)))
+    (kept, some), (bare, every) = seen
+    assert kept.texts == bare.texts
+    assert len(set(kept.finished_B.tolist())) == 2  # some are closed in place of their EOS, some behind the limit
+    for name in ("scores_BO", "logprobs_BT", "ref_logprobs_BT", "values_BT"):
+        torch.testing.assert_close(getattr(kept, name), getattr(bare, name), atol=2e-5, rtol=0)
+    assert some < every
+    if kind == "llama":
+        chat, expected = tiny.chat(), 0
+        for rows in rows_of(kept.bundles):
+            prompt, drawn = (
+                kept.prompts[rows[0]],
+                [kept.response_tokens_BT[r][kept.response_mask_BT[r]].tolist() for r in rows],
+            )
+            closed = [[*(t[:-1] if kept.finished_B[r] else t), tiny.END] for r, t in zip(rows, drawn, strict=True)]
+            read = [list(chat.encode(prompt, kept.texts[r]).tokens) for r in rows]
+            before = chat.prompt_ids(prompt)
+            others = [r for r, c in zip(read, closed, strict=True) if r != before + c]
+            expected += sum(len(o) - len(before) for o in others) + len(before) * bool(others)
+        assert some == expected < every / 2
 
 
 def test_the_gradient_is_a_mean_over_the_tokens_of_the_minibatch() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 import tiny
 from plaudit.data.batching import pad_right
 from plaudit.models.checkpoints import load_tensors, save_peft, save_tensors
+from plaudit.models.memory import keys_of
 from plaudit.models.sequences import bundle, last_states, predicting_states, run_lower
 from plaudit.models.trunk import FullCopy, Trunk
 from plaudit.tensors import token_logprobs
@@ -114,16 +115,18 @@ def test_remembered_states_change_nothing() -> None:
     one_row = 14 * 32 * 4 / 1e9
     for gigabytes, passes in ((1.0, 4), (1.1 * one_row, 4 + 3), (0.0, 8)):
         rows.clear()
-        with made.memory.up_to(gigabytes):
+        made.memory.gigabytes = gigabytes
+        with made.memory.kept():
             for _ in range(2):
                 found = run_lower(made, bundles, tokens_per_batch=1)
                 for one, other in zip(found, expected, strict=True):
                     torch.testing.assert_close(one.inputs, other, atol=1e-6, rtol=1e-5)
         assert sum(rows) == passes
-    assert made.memory.get(b"") is None
+    assert made.memory.get(keys_of(bundles[0])[0]) is None
     # Equal tokens, but parted otherwise, are no equal states.
     tokens = tiny.sequences([9])[0]
-    with made.memory.up_to(1.0):
+    made.memory.gigabytes = 1.0
+    with made.memory.kept():
         together = run_lower(made, [bundle(tokens[:3], [tokens[3:]])])
         apart = run_lower(made, [bundle(tokens[:3], [tokens[3:6], tokens[6:]])])
     assert not torch.allclose(together[0].inputs, apart[0].inputs)

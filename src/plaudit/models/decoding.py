@@ -21,6 +21,11 @@ class Running(Protocol):
         """Append one token to each row: the logits [B, V] of what follows."""
         ...
 
+    def step_lower(self, tokens_B: Tensor) -> Tensor | None:
+        """Append one token to each row for the sake of its boundary states [B, D] alone, which nothing may follow but
+        the same."""
+        ...
+
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows alone."""
         ...
@@ -92,6 +97,9 @@ class _RunningModule:
             use_cache=True,
         )
         return out.logits[:, -1]
+
+    def step_lower(self, tokens_B: Tensor) -> Tensor | None:
+        return None
 
     def keep(self, rows: Tensor) -> None:
         self.cache.batch_select_indices(rows)

@@ -171,6 +171,17 @@ class _RunningFused:
 
     @torch.no_grad()
     def step(self, tokens_B: Tensor) -> Tensor:
+        decoder = self.decoder
+        states = self._through(tokens_B, len(decoder.layers))
+        return cast(Tensor, decoder.head(decoder.norm(states)))
+
+    @torch.no_grad()
+    def step_lower(self, tokens_B: Tensor) -> Tensor | None:
+        depth = self.decoder.boundary_at
+        return self._through(tokens_B, depth) if depth else None
+
+    def _through(self, tokens_B: Tensor, depth: int) -> Tensor:
+        """States [B, D] of one more token in each row, behind so many layers."""
         decoder, shape = self.decoder, self.decoder.shape
         states = decoder.embed(tokens_B)
         cos, sin = decoder.rotary(states, self.lengths_B.unsqueeze(1))
@@ -179,7 +190,7 @@ class _RunningFused:
         # A row looks at its own tokens up to this one: 0 there, -inf elsewhere.
         unseen = (self._positions[:longest] > at.unsqueeze(1))[:, None, None]
         mask = torch.zeros_like(unseen, dtype=states.dtype).masked_fill_(unseen, float("-inf"))
-        for i, layer in enumerate(decoder.layers):
+        for i, layer in enumerate(decoder.layers[:depth]):
             if i == decoder.boundary_at and i:
                 self._boundary = states
             q, k, v = decoder._qkv(layer, states, (cos, sin))  # pyright: ignore[reportPrivateUsage]
@@ -192,7 +203,7 @@ class _RunningFused:
             )
             states = decoder._rest(layer, states, mixed.flatten(1))  # pyright: ignore[reportPrivateUsage]
         self.lengths_B = at + 1
-        return cast(Tensor, decoder.head(decoder.norm(states)))
+        return states
 
     def keep(self, rows: Tensor) -> None:
         self.caches = [cache[:, rows] for cache in self.caches]

@@ -35,7 +35,7 @@ class Generated:
     prompt_states: Tensor | None = None
     """States [P, D] below the decoder's split of the prompt's tokens; the samples of one prompt share the tensor."""
     states: Tensor | None = None
-    """The same of the tokens, [T - 1, D]: the last one is never read, and so never computed."""
+    """The same of the tokens and of the one that closes them: [T + 1, D], or [T, D] where that stands for their EOS."""
 
 
 def sample_key(seed: int, step: int, prompt_id: str, sample: int) -> int:
@@ -52,11 +52,14 @@ def generate(
     *,
     eos_ids: Collection[int],
     batch_size: int = 64,
+    closing: int | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[Generated]:
     """Continue each prompt; equal neighbours share their prompt's computation. `keys` None: greedy.
 
-    Returns one `Generated` per prompt, in order. A prompt must leave room for `max_new_tokens` in the context.
+    With `closing`, the id that ends a response as a judge reads it, boundary states are kept up to that id, where the
+    decoder knows a split. Returns one `Generated` per prompt, in order. A prompt must leave room for `max_new_tokens`
+    in the context.
     """
     network = decoder_of(decoder) if isinstance(decoder, PreTrainedModel) else decoder
     # Long prompts together: little padding, and stable neighbours for prefix sharing.
@@ -65,7 +68,8 @@ def generate(
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         uniforms = None if keys is None else np.stack([_uniforms(keys[r], sampling.max_new_tokens) for r in rows])
-        batch = _generate_batch(network, [prompts[r] for r in rows], uniforms, sampling, frozenset(eos_ids))
+        some = [prompts[r] for r in rows]
+        batch = _generate_batch(network, some, uniforms, sampling, frozenset(eos_ids), closing)
         results.update(zip(rows, batch, strict=True))
         if on_progress is not None:
             on_progress(len(rows))
@@ -76,37 +80,69 @@ def _uniforms(key: int, count: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(key=key)).random(count)
 
 
+class _Boundary:
+    """Boundary states [B, T, D] of sampled tokens, as they come."""
+
+    def __init__(self, shape_BT: tuple[int, int]) -> None:
+        self.shape_BT = shape_BT
+        self.states_BTD: Tensor | None = None
+
+    def keep(self, rows: list[int], t: int, states_BD: Tensor | None) -> None:
+        assert states_BD is not None, "prompts had boundary states, their tokens have none"
+        if self.states_BTD is None:
+            self.states_BTD = states_BD.new_empty(*self.shape_BT, states_BD.shape[1])
+        self.states_BTD[rows, t] = states_BD
+
+    def states(self, row: int, count: int) -> Tensor:
+        """The first `count` states [count, D] of a sequence."""
+        assert self.states_BTD is not None, "a sequence is closed, so that there are states"
+        return self.states_BTD[row, :count]
+
+
 def _generate_batch(
     decoder: Decoder,
     prompts: list[Sequence[int]],
     uniforms_BT: np.ndarray | None,
     sampling: Sampling,
     eos_ids: frozenset[int],
+    closing: int | None,
 ) -> list[Generated]:
     distinct: dict[tuple[int, ...], int] = {}
     copies = [distinct.setdefault(tuple(p), len(distinct)) for p in prompts]
-    start = decoder.start(list(distinct), copies, sampling.max_new_tokens)
+    start = decoder.start(list(distinct), copies, sampling.max_new_tokens + (closing is not None))
     logits, running = start.logits_BV, start.running
+    if start.prompt_states is None:
+        closing = None  # nothing would be kept of it
     device = logits.device
     eos = torch.tensor(sorted(eos_ids), device=device)
     draws = None if uniforms_BT is None else torch.from_numpy(uniforms_BT).to(device)
     tokens: list[list[int]] = [[] for _ in prompts]
     logprobs: list[list[float]] = [[] for _ in prompts]
     finished = [False] * len(prompts)
+    boundary = _Boundary((len(prompts), sampling.max_new_tokens + 1))
     rows = list(range(len(prompts)))  # which sequence each row of the running batch is
-    states_BTD: Tensor | None = None
     for t in range(sampling.max_new_tokens):
         chosen, chosen_logprobs = _choose(logits, None if draws is None else draws[rows, t], sampling)
         ended = torch.isin(chosen, eos)
-        for row, token, logprob, end in zip(
-            rows, chosen.tolist(), chosen_logprobs.tolist(), ended.tolist(), strict=True
+        going: list[int] = []
+        for i, (row, token, logprob, end) in enumerate(
+            zip(rows, chosen.tolist(), chosen_logprobs.tolist(), ended.tolist(), strict=True)
         ):
-            if not finished[row]:
-                tokens[row].append(token)
-                logprobs[row].append(logprob)
-                finished[row] = end
-        going = [i for i, row in enumerate(rows) if not finished[row]]
-        if not going or t + 1 == sampling.max_new_tokens:
+            if finished[row]:
+                continue
+            tokens[row].append(token)
+            logprobs[row].append(logprob)
+            finished[row] = end
+            if not end or closing is not None:
+                going.append(i)
+        if closing is not None:
+            chosen = chosen.masked_fill(ended, closing)
+        if t + 1 == sampling.max_new_tokens:
+            if closing is not None:
+                boundary.keep(rows, t, running.step_lower(chosen))
+                boundary.keep(rows, t + 1, running.step_lower(torch.full_like(chosen, closing)))
+            break
+        if not going:
             break
         if len(going) <= COMPACT_AT * len(rows):
             keep = torch.tensor(going, device=device)
@@ -114,17 +150,20 @@ def _generate_batch(
             chosen = chosen[keep]
             rows = [rows[i] for i in going]
         logits = running.step(chosen)
-        if (boundary_BD := running.boundary()) is not None:
-            if states_BTD is None:
-                states_BTD = boundary_BD.new_empty(len(prompts), sampling.max_new_tokens - 1, boundary_BD.shape[1])
-            states_BTD[rows, t] = boundary_BD
+        if closing is not None:
+            boundary.keep(rows, t, running.boundary())
     said = zip(tokens, logprobs, finished, strict=True)
-    if start.prompt_states is None:
+    if start.prompt_states is None or closing is None:
         return [Generated(tokens=a, logprobs=b, finished=c) for a, b, c in said]
     before = [start.prompt_states[copy] for copy in copies]
-    after = [p.new_zeros(0, p.shape[1]) for p in before] if states_BTD is None else states_BTD
     return [
-        Generated(tokens=a, logprobs=b, finished=c, prompt_states=before[row], states=after[row][: len(a) - 1])
+        Generated(
+            tokens=a,
+            logprobs=b,
+            finished=c,
+            prompt_states=before[row],
+            states=boundary.states(row, len(a) if c else len(a) + 1),
+        )
         for row, (a, b, c) in enumerate(said)
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from plaudit.data.batching import pad_right, token_budget_batches
+from plaudit.models.memory import Key, keys_of, parts_of
 from plaudit.models.trunk import Trunk
 from plaudit.types import Bundle
 
@@ -91,27 +92,30 @@ def run_lower(trunk: Trunk, bundles: Sequence[Bundle], *, tokens_per_batch: int 
     """What the top takes: bundles of token ids get their boundary states, remembered ones where the trunk has them."""
     if trunk.split_depth == 0:
         return list(bundles)
-    found: dict[int, Bundle] = {}
-    for i, one in enumerate(bundles):
-        if one.inputs.dim() == 2:
-            found[i] = one
-        elif (states := trunk.memory.get(key_of(one))) is not None:
-            found[i] = replace(one, inputs=states)
-    missing = [i for i in range(len(bundles)) if i not in found]
+    given = [one for one in bundles if one.inputs.dim() == 1]
+    known = {key: states for one in given for key in keys_of(one) if (states := trunk.memory.get(key)) is not None}
+    unknown = [rest for one in given if (rest := without(known, one)) is not None]
     budget = tokens_per_batch or trunk.tokens_per_batch
-    for rows in token_budget_batches([len(bundles[i]) for i in missing], budget):
-        chosen = [missing[r] for r in rows]
-        out_BSD = run(trunk, [bundles[c] for c in chosen], part=None, mode="lower")
-        for states_SD, c in zip(out_BSD, chosen, strict=True):
-            states = states_SD[: len(bundles[c])].clone()
-            trunk.memory.put(key_of(bundles[c]), states)
-            found[c] = replace(bundles[c], inputs=states)
-    return [found[i] for i in range(len(bundles))]
+    for rows in token_budget_batches([len(rest) for rest in unknown], budget):
+        chosen = [unknown[r] for r in rows]
+        for rest, states_SD in zip(chosen, run(trunk, chosen, part=None, mode="lower"), strict=True):
+            # A copy, so that no padding is kept with it.
+            found = replace(rest, inputs=states_SD[: len(rest)].clone())
+            for key, states in zip(keys_of(rest), parts_of(found), strict=True):
+                known[key] = states
+                trunk.memory.put(key, states)
+    return [
+        replace(one, inputs=torch.cat([known[key] for key in keys_of(one)])) if one.inputs.dim() == 1 else one
+        for one in bundles
+    ]
 
 
-def key_of(one: Bundle) -> bytes:
-    """Equal for bundles of the same token ids in the same places."""
-    return repr((one.inputs.tolist(), one.num_prompt, one.lengths)).encode()
+def without(known: Mapping[Key, Tensor], one: Bundle) -> Bundle | None:
+    """What of a bundle of token ids is not known: its prompt, with the responses that are not."""
+    prompt, *responses = parts_of(one)
+    start, *keys = keys_of(one)
+    missing = [response for key, response in zip(keys, responses, strict=True) if key not in known]
+    return bundle(prompt, missing) if missing or start not in known else None
 
 
 def predicting_states(trunk: Trunk, bundles: Sequence[Bundle], *, part: str | None) -> Tensor:

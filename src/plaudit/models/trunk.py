@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from plaudit.models.decoding import Decoder, ModuleDecoder
 from plaudit.models.fused import FusedDecoder, fused_decoder
 from plaudit.models.lora import LoRA, Switch, hook_into, linears_in, merged_weight
+from plaudit.models.memory import StateMemory
 from plaudit.models.structure import find_layers, split_decoder
 from plaudit.types import InputError
 
@@ -39,46 +40,20 @@ class FullCopy(nn.Module):
 Part = LoRA | FullCopy
 
 
-class StateMemory:
-    """Boundary states by the tokens they belong to, up to a number of bytes; what does not fit is computed again."""
-
-    def __init__(self) -> None:
-        self.left = 0
-        self._states: dict[bytes, Tensor] = {}
-
-    @contextmanager
-    def up_to(self, gigabytes: float) -> Generator[None]:
-        """Remember for the length of an act, in which the same sequences come again."""
-        self.left = int(gigabytes * 1e9)
-        try:
-            yield
-        finally:
-            self.left = 0
-            self._states.clear()
-
-    def get(self, key: bytes) -> Tensor | None:
-        return self._states.get(key)
-
-    def put(self, key: bytes, states: Tensor) -> None:
-        size = states.numel() * states.element_size()
-        if size <= self.left and key not in self._states:
-            self._states[key] = states
-            self.left -= size
-
-
 class Trunk(nn.Module):
     """A frozen causal LM, its layers above `split_depth` adapted by named parts.
 
-    `notes` says what had to be done otherwise than asked (a network that cannot be split runs whole).
+    `notes` says what had to be done otherwise than asked (a network that cannot be split runs whole). Up to
+    `boundary_gigabytes` of what leaves the layers below the split are kept while they are needed again.
     """
 
-    def __init__(self, model: PreTrainedModel, split_depth: int = 0) -> None:
+    def __init__(self, model: PreTrainedModel, split_depth: int = 0, *, boundary_gigabytes: float = 2.0) -> None:
         super().__init__()
         self.model = model.eval().requires_grad_(False)
         self.notes: list[str] = []
         self.switch = Switch()
         self.parts = nn.ModuleDict()
-        self.memory = StateMemory()
+        self.memory = StateMemory(boundary_gigabytes)
         path, layers = find_layers(model)
         if not 0 <= split_depth < len(layers):
             raise InputError(
@@ -232,6 +207,10 @@ class Trunk(nn.Module):
     @property
     def width(self) -> int:
         return cast(int, self.model.config.get_text_config().hidden_size)
+
+    def remembers(self, num_tokens: int) -> bool:
+        """Whether the boundary states of so many tokens have room in memory."""
+        return num_tokens * self.width * self.model.dtype.itemsize <= self.memory.left
 
     @property
     def context(self) -> int:

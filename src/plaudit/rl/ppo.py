@@ -106,6 +106,7 @@ def ppo(
     for step in journal.track(range(start, config.steps), "PPO", config.steps - start):
         began = time.perf_counter()
         phases = Phases()
+        trunk.memory.renew()
         with phases("generate"):
             trunk.refresh(decoder, POLICY)
         chosen = draw_prompts(prompts, config.prompts_per_step, seed=seed, step=step)
@@ -145,6 +146,7 @@ def ppo(
         if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
             save_state(learner, folder, step=step + 1)
 
+    trunk.memory.forget()
     save_policy(learner, chat, folder)
     return metrics
 

@@ -13,6 +13,7 @@ from plaudit.data.chat import Chat
 from plaudit.models.decoding import Decoder
 from plaudit.models.generate import Generated, generate, sample_key
 from plaudit.models.heads import ValueHead
+from plaudit.models.memory import keys_of
 from plaudit.models.sequences import bundle, predicting_states, run_lower, shared_prompts
 from plaudit.models.trunk import Trunk
 from plaudit.progress import Phases
@@ -44,10 +45,18 @@ def collect(
         temperature=config.temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens, seed=seed
     )
     keys = [sample_key(seed, step, prompt.id, k) for prompt, k in repeated]
+    longest = max(map(len, prompt_tokens)) + config.max_new_tokens + 1
     with phases("generate"):
         sampled = generate(
-            decoder, [p.tolist() for p in prompt_tokens], keys, sampling, eos_ids=chat.eos_ids, batch_size=len(repeated)
+            decoder,
+            [p.tolist() for p in prompt_tokens],
+            keys,
+            sampling,
+            eos_ids=chat.eos_ids,
+            batch_size=len(repeated),
+            closing=chat.eos_ids[0] if trunk.remembers(len(repeated) * longest) else None,
         )
+    remember(trunk, prompt_tokens, sampled, closing=chat.eos_ids[0])
     texts = [chat.decode(s.tokens) for s in sampled]
     with phases("reward"):
         scores_BO = checked_scores(reward, [prompt for prompt, _ in repeated], texts)
@@ -72,14 +81,27 @@ def collect(
     )
 
 
+def remember(trunk: Trunk, prompt_tokens: Sequence[Tensor], sampled: Sequence[Generated], *, closing: int) -> None:
+    """Boundary states of the sequences as a judge on this trunk reads them: closed by `closing`. It finds them where
+    the text of a response gives the very ids that were drawn."""
+    for prompt, one in zip(prompt_tokens, sampled, strict=True):
+        if one.prompt_states is not None and one.states is not None:
+            said = one.tokens[:-1] if one.finished else one.tokens
+            keys = keys_of(bundle(prompt, [torch.tensor([*said, closing])]))
+            for key, states in zip(keys, (one.prompt_states, one.states), strict=True):
+                trunk.memory.put(key, states)
+
+
 def bundles_of(trunk: Trunk, prompt_tokens: Sequence[Tensor], sampled: Sequence[Generated]) -> list[Bundle]:
-    """What the top takes, with the states that generation has left, or computed now."""
-    groups = shared_prompts(trunk, prompt_tokens, [len(s.tokens) - 1 for s in sampled])
-    states = [(s.prompt_states, s.states) for s in sampled if s.prompt_states is not None and s.states is not None]
-    if trunk.split_depth and len(states) == len(sampled):
-        return [bundle(states[rows[0]][0], [states[r][1] for r in rows]) for rows in groups]
+    """What the top takes, with the states that generation has left, or computed now. Where memory has no room for
+    them the bundles hold token ids, and the states are computed whenever they are needed."""
     said = [torch.tensor(s.tokens[:-1], dtype=torch.long) for s in sampled]
-    return run_lower(trunk, [bundle(prompt_tokens[rows[0]], [said[r] for r in rows]) for rows in groups])
+    groups = shared_prompts(trunk, prompt_tokens, [len(s) for s in said])
+    states = [(s.prompt_states, s.states) for s in sampled if s.prompt_states is not None and s.states is not None]
+    if len(states) == len(sampled):
+        return [bundle(states[rows[0]][0], [states[r][1][: len(said[r])] for r in rows]) for rows in groups]
+    bundles = [bundle(prompt_tokens[rows[0]], [said[r] for r in rows]) for rows in groups]
+    return run_lower(trunk, bundles) if trunk.remembers(sum(map(len, bundles))) else bundles
 
 
 def checked_scores(reward: RewardFunction, prompts: Sequence[Prompt], texts: Sequence[str]) -> Tensor:
