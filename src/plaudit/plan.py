@@ -95,7 +95,7 @@ def add_memory(plan: Plan, recipe: Recipe, network: Network, *, longest: int, si
     line = longest + ppo.max_new_tokens
     top = network.layers - depth
     weights = network.layers * network.layer_weights
-    trained = network.lora(ppo.adapter, depth) + network.lora(ppo.value_adapter, depth)
+    trained = sum(network.lora(adapter, depth) for adapter in (ppo.adapter, ppo.value_adapter) if adapter is not None)
     micro = min(ppo.tokens_per_microbatch, rows * line)
     predicted = min(LOGITS_CHUNK, rows * ppo.max_new_tokens)
     vocabulary = network.head_weights / network.width

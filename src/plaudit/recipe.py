@@ -140,7 +140,8 @@ class PPO(Section):
     objective_weights: dict[str, float] = {}
     """Objective -> weight in the score; objectives not named weigh 1."""
     adapter: Adapter = Adapter()
-    value_adapter: Adapter = Adapter()
+    value_adapter: Adapter | None = Adapter()
+    """null: no part of its own, but a head on the policy's states (detached): half the arithmetic of an update."""
     optimizer: Optimizer = Optimizer()
     value_learning_rate: Rate | None = None
     """None: the policy's."""
@@ -223,6 +224,8 @@ class Recipe(Section):
         if not self.data.preferences and self.sample.responses_per_prompt < 2 and self.ppo.reward is None:
             raise ValueError("sample.responses_per_prompt is 1: a ranking needs at least two responses")
         begins_as_judge = self.ppo.reward is None and self.ppo.value_start == "judge"
+        if begins_as_judge and self.ppo.value_adapter is None:
+            raise ValueError("ppo.value_start must be zero where ppo.value_adapter is null: an adapter begins as a judge")
         if begins_as_judge and self.ppo.value_adapter != self.reward.adapter:
             raise ValueError("ppo.value_adapter must equal reward.adapter where ppo.value_start is judge")
         if self.reward.epochs == 0 and self.reward.head_start != "probe":

@@ -250,6 +250,9 @@ def test_the_value_must_have_the_judges_shape(tmp_path: Path, tiny_folder: Path)
     with pytest.raises(ValueError, match=r"ppo.value_adapter must equal reward.adapter"):
         tiny.recipe(tmp_path, tiny_folder, reward={"adapter": {"rank": 5}})
     assert tiny.recipe(tmp_path, tiny_folder, reward={"adapter": {"rank": 5}}, ppo={"reward": "tiny:count_yes"})
+    with pytest.raises(ValueError, match=r"ppo.value_start must be zero where ppo.value_adapter is null"):
+        tiny.recipe(tmp_path, tiny_folder, ppo={"value_adapter": None})
+    assert tiny.recipe(tmp_path, tiny_folder, ppo={"value_adapter": None, "value_start": "zero"})
 
 
 def with_pairs(tmp_path: Path, tiny_folder: Path, path: str, **data: Any) -> Recipe:

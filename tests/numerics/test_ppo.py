@@ -54,8 +54,8 @@ def ready(settings: PPO, kind: str = "llama", *, moved: bool = True, split_depth
     made = tiny.trunk(kind, split_depth)
     learner = Learner(made, settings, seed=0, value_start=None)
     if moved:
-        tiny.move(made, POLICY, by=0.05)
-        tiny.move(made, VALUE, by=0.05)
+        for part in learner.parts:
+            tiny.move(made, part, by=0.05)
         with torch.no_grad():
             learner.value_head.weight.copy_(torch.linspace(-0.3, 0.3, made.width))
     return learner, made
@@ -169,6 +169,30 @@ def test_a_value_is_read_where_its_token_is_predicted() -> None:
         expected = states @ learner.value_head.weight + learner.value_head.bias
         found = rollout.values_BT[b][mask]
         torch.testing.assert_close(found, expected[len(prompt) - 1 : len(whole) - 1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("old_logprobs", ["sampler", "recomputed"])
+def test_a_value_without_a_part_reads_the_policys_states_and_leaves_them_alone(old_logprobs: str) -> None:
+    settings = config(value_adapter=None, old_logprobs=old_logprobs)
+    learner, made = ready(settings, split_depth=1)
+    assert list(made.parts) == [POLICY]
+    rollout = rolled_out(learner, made, settings)
+    merged = made.decoding_copy(POLICY)
+    for b, (prompt, tokens, mask) in enumerate(_sequences(rollout)):
+        whole = torch.cat([prompt, tokens[mask]])
+        with torch.no_grad():
+            states = merged.base_model(input_ids=whole[None]).last_hidden_state[0]  # pyright: ignore
+            expected = learner.value_head(states)[len(prompt) - 1 : len(whole) - 1]
+        torch.testing.assert_close(rollout.values_BT[b][mask], expected, atol=1e-5, rtol=1e-5)
+    every, (advantages_BT, returns_BT) = list(range(len(rollout.bundles))), advantages_like(rollout)
+    gradients: list[list[Tensor]] = []
+    for off in (0.0, 3.0):
+        minibatch_gradients(learner, rollout, advantages_BT, returns_BT + off, every, 4096)
+        gradients.append(gradients_of(learner))
+    *policy, weight, bias = zip(*gradients, strict=True)
+    assert all(torch.equal(one, other) and float(one.abs().max()) > 0 for one, other in policy)
+    assert not torch.allclose(*weight)
+    assert not torch.allclose(*bias)
 
 
 def test_a_rollout_is_0_outside_its_mask() -> None:

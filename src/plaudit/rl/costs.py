@@ -13,7 +13,7 @@ def ppo_flops(network: Network, config: PPO, split_depth: int, *, tokens: float,
     logits. Attention between tokens and adapters are left out: for short responses they are a few per cent.
     """
     top = (network.layers - split_depth) * network.layer_flops
-    parts = passes(config.adapter) + passes(config.value_adapter)
+    parts = passes(config.adapter) + (0 if config.value_adapter is None else passes(config.value_adapter))
     return {
         "generate": tokens * network.layers * network.layer_flops + said * network.head_flops,
         "score": 2 * tokens * top + said * network.head_flops,

@@ -53,13 +53,16 @@ class Learner:
         self.trunk, self.config, self.seed = trunk, config, seed
         policy, value = config.adapter, config.value_adapter
         trunk.add_part(POLICY, policy.kind, rank=policy.rank, alpha=policy.alpha, seed=seed)
-        trunk.add_part(VALUE, value.kind, rank=value.rank, alpha=value.alpha, seed=seed)
+        if value is not None:
+            trunk.add_part(VALUE, value.kind, rank=value.rank, alpha=value.alpha, seed=seed)
+        self.parts = (POLICY,) if value is None else (POLICY, VALUE)
         self.value_head = ValueHead(trunk.width).to(trunk.device)
         if value_start is not None:
             trunk.part(VALUE).load_state_dict(trunk.part(value_start.part).state_dict())
             self.value_head.weight.data.copy_(value_start.weight_D)
             self.value_head.bias.data.fill_(value_start.bias)
-        value_parameters = [*trunk.part(VALUE).parameters(), *self.value_head.parameters()]
+        value_parameters = [p for part in self.parts[1:] for p in trunk.part(part).parameters()]
+        value_parameters += self.value_head.parameters()
         rate = config.optimizer.learning_rate
         self.policy_stepper = Stepper([(list(trunk.part(POLICY).parameters()), rate)], config.optimizer, config.steps)
         self.value_stepper = Stepper(
@@ -257,7 +260,11 @@ def minibatch_gradients(
         policy_losses_N = policy_loss(logprobs_N, old_logprobs_N, real(advantages_BT), clip=config.clip)
         (policy_losses_N.sum() / num_tokens).backward()
 
-        values_N = learner.value_head(predicting_states(trunk, bundles, part=VALUE))
+        if config.value_adapter is None:
+            value_states_ND = states_ND.detach()  # the policy's states are not shaped by the value's errors
+        else:
+            value_states_ND = predicting_states(trunk, bundles, part=VALUE)
+        values_N = learner.value_head(value_states_ND)
         value_losses_N = value_loss(values_N, real(rollout.values_BT), real(returns_BT), clip=config.value_clip)
         (value_losses_N.sum() / num_tokens).backward()
 

@@ -13,7 +13,7 @@ from plaudit.data.chat import Chat
 from plaudit.models.checkpoints import load_tensors, save_peft, save_tensors
 from plaudit.models.loading import save_causal_lm
 from plaudit.progress import Journal
-from plaudit.rl.rollout import POLICY, VALUE
+from plaudit.rl.rollout import POLICY
 from plaudit.types import InputError, Rollout
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ def resume_state(learner: Learner, folder: Path) -> int:
     if not (folder / STATE).is_file():
         return 0
     tensors = load_tensors(folder / STATE, trunk_hash=learner.trunk.hash())
-    learner.trunk.part(POLICY).load_state_dict(under("policy", tensors))
-    learner.trunk.part(VALUE).load_state_dict(under("value", tensors))
+    for part in learner.parts:
+        learner.trunk.part(part).load_state_dict(under(part, tensors))
     learner.value_head.load_state_dict(under("value_head", tensors))
     learner.policy_stepper.load_state(under("policy_stepper", tensors))
     learner.value_stepper.load_state(under("value_stepper", tensors))
@@ -61,9 +61,7 @@ def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def pieces(learner: Learner) -> dict[str, dict[str, Tensor]]:
-    return {
-        "policy": learner.trunk.part(POLICY).state_dict(),
-        "value": learner.trunk.part(VALUE).state_dict(),
+    return {part: learner.trunk.part(part).state_dict() for part in learner.parts} | {
         "value_head": learner.value_head.state_dict(),
         "policy_stepper": learner.policy_stepper.state(),
         "value_stepper": learner.value_stepper.state(),

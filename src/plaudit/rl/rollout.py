@@ -145,21 +145,29 @@ def read_off(
     *,
     policy: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probs of the policy (where `policy`) and of the reference (the frozen trunk), and values, each [B, T]."""
+    """Log-probs of the policy (where `policy`) and of the reference (the frozen trunk), and values, each [B, T].
+
+    The value reads the states of its own part, or of the policy's where it has none.
+    """
     grids = tuple(torch.zeros_like(mask_BT, dtype=torch.float32) for _ in range(3))
     places = rows_of(bundles)
     for chosen in token_budget_batches([len(b) for b in bundles], config.tokens_per_microbatch):
         some, rows = [bundles[c] for c in chosen], [r for c in chosen for r in places[c]]
         tokens_N = tokens_BT[rows][mask_BT[rows]]
-        for grid, part in zip(grids, (POLICY, None), strict=False):
-            if part is None or policy:
-                states_ND = predicting_states(trunk, some, part=part)
+        for part in (POLICY, None, VALUE):
+            values = part == (POLICY if config.value_adapter is None else VALUE)
+            logprobs = part is None or (part == POLICY and policy)
+            if not (values or logprobs):
+                continue
+            states_ND = predicting_states(trunk, some, part=part)
+            if logprobs:
                 found_N, _ = token_logprobs(
                     states_ND, tokens_N, trunk.unembed(part), temperature=config.temperature, top_p=config.top_p
                 )
+                grid = grids[part is None]
                 grid[rows] = grid[rows].masked_scatter(mask_BT[rows], found_N)
-        values_N = value_head(predicting_states(trunk, some, part=VALUE))
-        grids[2][rows] = grids[2][rows].masked_scatter(mask_BT[rows], values_N)
+            if values:
+                grids[2][rows] = grids[2][rows].masked_scatter(mask_BT[rows], value_head(states_ND))
     return grids[0], grids[1], grids[2]
 
 
