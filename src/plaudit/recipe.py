@@ -225,7 +225,9 @@ class Recipe(Section):
             raise ValueError("sample.responses_per_prompt is 1: a ranking needs at least two responses")
         begins_as_judge = self.ppo.reward is None and self.ppo.value_start == "judge"
         if begins_as_judge and self.ppo.value_adapter is None:
-            raise ValueError("ppo.value_start must be zero where ppo.value_adapter is null: an adapter begins as a judge")
+            raise ValueError(
+                "ppo.value_start must be zero where ppo.value_adapter is null: an adapter begins as a judge"
+            )
         if begins_as_judge and self.ppo.value_adapter != self.reward.adapter:
             raise ValueError("ppo.value_adapter must equal reward.adapter where ppo.value_start is judge")
         if self.reward.epochs == 0 and self.reward.head_start != "probe":

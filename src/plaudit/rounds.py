@@ -201,13 +201,16 @@ class Job:
 
         def judges(folder: Path, journal: Journal) -> Result:
             training, held_out = split_by_prompt(judgements, config.held_out, recipe.seed, lambda j: j.prompt)
+            own = self._own_responses(index, journal)
             if not config.second_judge:
-                return self._train_judge(index, training, held_out, [], folder, journal, seed=recipe.seed)
+                return self._train_judge(own, training, held_out, [], folder, journal, seed=recipe.seed)
             # Each judge is tested on what the other learned from too: more pairs, and none that it has seen.
             first, second = split_by_prompt(training, 0.5, recipe.seed + 1, lambda j: j.prompt)
-            result = self._train_judge(index, first, held_out, second, folder, journal, seed=recipe.seed)
-            with Journal(folder / "second", quiet=self.folder.quiet) as own:
-                tested = self._train_judge(index, second, held_out, first, folder / "second", own, seed=recipe.seed + 1)
+            result = self._train_judge(own, first, held_out, second, folder, journal, seed=recipe.seed)
+            with Journal(folder / "second", quiet=self.folder.quiet) as beside:
+                tested = self._train_judge(
+                    own, second, held_out, first, folder / "second", beside, seed=recipe.seed + 1
+                )
             return result | {"second": tested}
 
         labels = content_hash(sorted(j.id for j in judgements))
@@ -217,7 +220,7 @@ class Job:
 
     def _train_judge(
         self,
-        index: int,
+        own: tuple[list[Prompt], list[str]],
         training: Sequence[Judgement],
         held_out: Sequence[Judgement],
         also_unseen: Sequence[Judgement],
@@ -231,7 +234,7 @@ class Job:
         judge = RewardModel(trunk, self.workshop.chat, objectives, part="reward", adapter=config.adapter, seed=seed)
         journal.rewind(-1)
         trained = train_judge(judge, training, held_out, config, seed=seed, journal=journal)
-        judge.centre(*self._own_responses(index, journal))
+        judge.centre(*own)
         judge.save(folder)
         figures = judge_figures(judge, unseen, resamples=self.recipe.evaluation.resamples, seed=self.recipe.seed)
         trunk.remove_part("reward")

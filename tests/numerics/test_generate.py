@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import PreTrainedModel
@@ -13,7 +14,7 @@ import tiny
 from plaudit.models import generate as room
 from plaudit.models.decoding import ModuleDecoder
 from plaudit.models.fused import FusedDecoder, decoder_of
-from plaudit.models.generate import Generated, generate, sample_key
+from plaudit.models.generate import Generated, draw, generate, sample_key
 from plaudit.tensors import nucleus
 from plaudit.types import Sampling
 
@@ -130,6 +131,25 @@ def test_tokens_come_as_often_as_they_should() -> None:
     assert shares(1.0, 1.0) == pytest.approx([0.5, 0.3, 0.2], abs=0.045)
     assert shares(0.5, 1.0) == pytest.approx([25 / 38, 9 / 38, 4 / 38], abs=0.045)
     assert shares(1.0, 0.6) == pytest.approx([5 / 8, 3 / 8, 0.0], abs=0.045)
+
+
+def test_a_draw_inverts_the_cumulative_distribution() -> None:
+    """A vocabulary of three blocks and a piece, much of it out of the nucleus, against a plain float64 loop."""
+    rng = np.random.default_rng(0)
+    chances = rng.exponential(size=(40, 777)) * (rng.random((40, 777)) < 0.2)
+    chances = (chances / chances.sum(axis=1, keepdims=True)).astype(np.float32)
+    uniforms = np.concatenate([[0.0, 1 - 2**-40], rng.random(38)])
+    expected: list[int] = []
+    for row, uniform in zip(chances.astype(np.float64), uniforms, strict=True):
+        left = uniform * row.sum()
+        token = 0
+        while left >= row[token]:
+            left -= row[token]
+            token += 1
+        expected.append(token)
+    found = draw(torch.from_numpy(chances), torch.from_numpy(uniforms))
+    assert found.tolist() == expected
+    assert all(chances[b, token] > 0 for b, token in enumerate(expected))
 
 
 def test_greedy_takes_the_largest_and_stops_at_the_limit() -> None:

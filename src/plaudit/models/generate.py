@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
 from plaudit.models.decoding import Decoder
@@ -22,6 +23,10 @@ from plaudit.types import Sampling
 
 COMPACT_AT = 0.75
 """Finished sequences leave the batch when no more than this share still runs: moving the cache has a price too."""
+
+
+BLOCK = 256
+"""Tokens of the vocabulary that are summed together in a draw."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,14 +174,27 @@ def _generate_batch(
 
 
 def _choose(logits: Tensor, uniforms_B: Tensor | None, sampling: Sampling) -> tuple[Tensor, Tensor]:
-    """Tokens [B] and their log-probs [B]: the largest logit, or the inverse of the cumulative distribution."""
-    scaled = nucleus(logits.float() / sampling.temperature, sampling.top_p)
-    logprobs = scaled.log_softmax(dim=-1)
-    if uniforms_B is None:
-        chosen = logits.argmax(dim=-1)
-    else:
-        # Summed in float64: rounding in float32 would leave the tail of a large vocabulary unreachable.
-        cumulative = logprobs.exp().cumsum(dim=-1, dtype=torch.float64)
-        target = uniforms_B.unsqueeze(1) * cumulative[:, -1:]
-        chosen = torch.searchsorted(cumulative, target, right=True).squeeze(1).clamp(max=logits.shape[-1] - 1)
-    return chosen, logprobs.gather(-1, chosen.unsqueeze(1)).squeeze(1)
+    """Tokens [B] and their log-probs [B]: the largest logit, or a draw."""
+    chances_BV = nucleus(logits.float() / sampling.temperature, sampling.top_p).softmax(dim=-1)
+    chosen_B = logits.argmax(dim=-1) if uniforms_B is None else draw(chances_BV, uniforms_B)
+    return chosen_B, chances_BV.gather(-1, chosen_B.unsqueeze(1)).squeeze(1).log()
+
+
+def draw(chances_BV: Tensor, uniforms_B: Tensor) -> Tensor:
+    """Tokens [B] by the inverse of the cumulative distribution, at `uniforms_B` in [0, 1), float64.
+
+    First the block of tokens, then the token in it: sums over a whole vocabulary are summed in float64, since rounding
+    in float32 would leave its tail unreachable, and are short this way.
+    """
+    blocks_BNW = pad(chances_BV, (0, -chances_BV.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))
+    upto_BN = blocks_BNW.sum(dim=-1).cumsum(dim=-1, dtype=torch.float64)
+    target_B1 = uniforms_B.unsqueeze(1) * upto_BN[:, -1:]
+    block_B1 = torch.searchsorted(upto_BN, target_B1, right=True).clamp(max=upto_BN.shape[1] - 1)
+    end_B1 = upto_BN.gather(1, block_B1)
+    start_B1 = upto_BN.gather(1, (block_B1 - 1).clamp(min=0)).masked_fill(block_B1 == 0, 0.0)
+    rows = torch.arange(len(chances_BV), device=chances_BV.device)
+    within_BW = blocks_BNW[rows, block_B1.squeeze(1)].cumsum(dim=-1, dtype=torch.float64)
+    # As a share of the block, whose own sum is rounded otherwise.
+    share_B1 = (target_B1 - start_B1) / (end_B1 - start_B1)
+    token_B1 = torch.searchsorted(within_BW, share_B1 * within_BW[:, -1:], right=True).clamp(max=BLOCK - 1)
+    return (block_B1 * BLOCK + token_B1).squeeze(1)
