@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
@@ -13,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from meter import medians, serve, synchronise
-from ours import Enough, Stamps, TokenChat, asked, trunk_of
+from ours import Enough, Stamps, TokenChat, asked, ppo_updates, trunk_of
 from prepare import load_chat, pad_unlike, random_prompts
 from scripted import REWARDS
 from transformers import AutoConfig
 
-from plaudit.data.chat import Chat
+from plaudit.data.chat import Chat, Encoded
 from plaudit.data.formats import read_prompts
 from plaudit.recipe import KL, PPO, Optimizer
 from plaudit.rl.ppo import ppo
@@ -30,6 +31,20 @@ class SpokenChat(TokenChat):
 
     def decode(self, ids: Iterable[int]) -> str:
         return Chat.decode(self, ids)
+
+
+class EndlessChat(TokenChat):
+    """No token ends an answer, so that each is as long as it may be; a judge reads the padding token at its end."""
+
+    @classmethod
+    def of(cls, task: dict[str, Any]) -> TokenChat:
+        chat = super().of(task)
+        chat.eos_ids = (-1,)
+        return chat
+
+    def encode(self, prompt: Prompt, text: str) -> Encoded:
+        encoded = super().encode(prompt, text)
+        return replace(encoded, tokens=(*encoded.tokens[:-1], self.pad_id))
 
 
 class Scripted:
@@ -94,5 +109,13 @@ def act_three(task: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def endless(task: dict[str, Any]) -> dict[str, Any]:
+    """Seconds of PPO updates whose answers all have the length that is asked for."""
+    made = ppo_updates(task, EndlessChat.of(task))
+    if made["response_length"] != task["scale"]["response"]:
+        raise RuntimeError(f"answers had {made['response_length']} tokens, not {task['scale']['response']}")
+    return made
+
+
 if __name__ == "__main__":
-    serve({"inputs": inputs, "ppo": act_three})
+    serve({"inputs": inputs, "ppo": act_three, "endless": endless})
