@@ -1,11 +1,13 @@
-"""Plaudit's side of the benchmarks of learning: PPO against a scripted reward, and the prompts that all sides share."""
+"""Plaudit's side of the benchmarks of learning: PPO against a scripted reward, SFT and reward training with held-out
+figures on the way; and the data that all sides share."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
@@ -13,17 +15,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from meter import medians, serve, synchronise
-from ours import Enough, Stamps, TokenChat, asked, ppo_updates, trunk_of
-from prepare import load_chat, pad_unlike, random_prompts
+from meter import StoppedClock, medians, serve, synchronise
+from ours import Enough, Stamps, TokenChat, asked, pair_of, ppo_updates, text_of, trunk_of
+from prepare import load_chat, pad_unlike, random_data, random_prompts, read_data
 from scripted import REWARDS
 from transformers import AutoConfig
 
 from plaudit.data.chat import Chat, Encoded
 from plaudit.data.formats import read_prompts
-from plaudit.recipe import KL, PPO, Optimizer
+from plaudit.recipe import KL, PPO, SFT, Optimizer, Reward
+from plaudit.reward import train as reward
+from plaudit.reward.model import RewardModel
 from plaudit.rl.ppo import ppo
-from plaudit.types import Prompt
+from plaudit.sft import train as sft
+from plaudit.types import Demonstration, Prompt
+
+MEMORY_GB = 2.0
+"""Room for boundary states, the default of `model.boundary_gigabytes`."""
 
 
 class SpokenChat(TokenChat):
@@ -117,5 +125,86 @@ def endless(task: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
+# -- held-out figures on the way ------------------------------------------------------------------------------------
+
+
+class Checked(Stamps):
+    """Lets a stopped clock look at every step."""
+
+    def __init__(self, folder: Path, clock: StoppedClock) -> None:
+        super().__init__(folder, stop_after=clock.last)
+        self.clock = clock
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        self.clock.after(step)
+        super().log(step, metrics)
+
+
+def examples(task: dict[str, Any]) -> dict[str, Any]:
+    """Demonstrations and pairs as ids, to train on and to hold out; no prompt is in both parts."""
+    wanted, held = task["examples"], task["held"]
+    scale = {"examples": 4 * (wanted + held), "max_tokens": task["longest"]}
+    chat, model = load_chat(task["model"]), task["model"]
+    random = partial(random_data, scale, AutoConfig.from_pretrained(model).vocab_size)
+    shown, pairs = read_data(chat, task["data"], scale) if task["data"] else random()
+    made: dict[str, Any] = {"eos_id": chat.eos_ids[0], "pad_id": pad_unlike(chat.eos_ids[0], chat)}
+    for name, rows in (("demonstrations", shown), ("pairs", pairs)):
+        mixed = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
+        made[f"held_{name}"] = mixed[:held]
+        seen = {tuple(row[0]) for row in mixed[:held]}
+        made[name] = [row for row in mixed[held:] if tuple(row[0]) not in seen][:wanted]
+    Path(task["inputs_to"]).write_text(json.dumps(made))
+    return {name: len(made[name]) for name in ("demonstrations", "pairs")}
+
+
+def settings_of(task: dict[str, Any]) -> dict[str, Any]:
+    scale = task["scale"]
+    optimizer = Optimizer(learning_rate=task["rate"], schedule="constant", warmup=0.0)
+    sizes = {"batch_size": scale["training_batch"], "tokens_per_microbatch": 1024, "held_out": 0.0}
+    return {"optimizer": optimizer, "epochs": scale["epochs"], **sizes}
+
+
+def checked_sft(task: dict[str, Any]) -> dict[str, Any]:
+    chat, trunk, config = TokenChat.of(task), trunk_of(task), SFT(**settings_of(task))
+    rows, held = (
+        [Demonstration(prompt=asked(p), response=text_of(c)) for p, c in task[name]]
+        for name in ("demonstrations", "held_demonstrations")
+    )
+    testing = sft.prepare(trunk, [chat.encode(d.prompt, d.response) for d in held])
+    clock = StoppedClock(
+        lambda: {"loss": sft.evaluate(trunk, testing, config)}, every=task["every"], last=steps_of(task, rows)
+    )
+    journal = Checked(Path(task["folder"]), clock)
+    clock.start()
+    with trunk.memory.up_to(MEMORY_GB), suppress(Enough):
+        sft.train_sft(trunk, chat, rows, config, seed=task["run"], journal=journal, folder=journal.folder)
+    return {"rows": clock.rows, "memory_gb": journal.peak}
+
+
+def checked_reward(task: dict[str, Any]) -> dict[str, Any]:
+    chat, trunk = TokenChat.of(task), trunk_of(task)
+    config = Reward(**settings_of(task), head_start=task.get("head_start", "random"))
+    judge = RewardModel(trunk, chat, ["overall"], part="reward", adapter=config.adapter, seed=task["run"])
+    rows, held = ([pair_of(i, *ids) for i, ids in enumerate(task[name])] for name in ("pairs", "held_pairs"))
+    testing = reward.prepare(judge, held)
+
+    def check() -> dict[str, float]:
+        return {k.removeprefix("held_out_"): v for k, v in reward.evaluate(judge, testing, config).items()}
+
+    clock = StoppedClock(check, every=task["every"], last=steps_of(task, rows))
+    journal = Checked(Path(task["folder"]), clock)
+    clock.start()
+    with trunk.memory.up_to(MEMORY_GB), suppress(Enough):
+        if config.head_start == "random":
+            clock.after(0)
+        reward.train_judge(judge, rows, [], config, seed=task["run"], journal=journal)
+    return {"rows": clock.rows, "memory_gb": journal.peak}
+
+
+def steps_of(task: dict[str, Any], rows: Sequence[object]) -> int:
+    return -(-len(rows) // task["scale"]["training_batch"]) * task["scale"]["epochs"]
+
+
 if __name__ == "__main__":
-    serve({"inputs": inputs, "ppo": act_three, "endless": endless})
+    sides = {"ppo": act_three, "endless": endless, "sft": checked_sft, "reward": checked_reward}
+    serve({"inputs": inputs, "examples": examples, **sides})
