@@ -16,7 +16,7 @@ from typing import Any
 from bench import WORK, run_process, say
 from environments import python_of
 from settings import QUICK, Scale
-from study import RATES, Record, Study, add_model, best_of, shown, t_interval, table, time_to, tuned
+from study import MOST_RATES, RATES, Record, Study, add_model, best_of, shown, t_interval, table, time_to, tuned
 
 TUNING_SEED = 100
 
@@ -42,6 +42,7 @@ def add_contest(parser: argparse.ArgumentParser, *, epochs: int) -> None:
     add_model(parser)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds that are reported")
     parser.add_argument("--shares", type=float, nargs="+", default=list(RATES), help="of the guess: rates tried first")
+    parser.add_argument("--most-rates", type=int, default=MOST_RATES, help="tried where the best is at the grid's edge")
     parser.add_argument("--untuned", action="store_true", help="take the guessed learning rates as they are")
     parser.add_argument("--updates", type=int, default=16)
     parser.add_argument("--batch", type=int, default=32, help="prompts per update, one answer each")
@@ -65,10 +66,11 @@ class Contest:
             batch=8 if quick else arguments.batch,
             prompt=QUICK.prompt if quick else arguments.prompt,
             response=QUICK.response if quick else arguments.response,
-            micro_batch=8 if quick else arguments.micro_batch,
+            micro_batch=8 if quick else min(arguments.micro_batch, arguments.batch),
             epochs=2 if quick else arguments.epochs,
             updates=4 if quick else arguments.updates,
         )
+        self.window = min(arguments.window, self.scale.updates)
         self.inputs = WORK / f"{study.path.stem}.prompts.json"
         data = None if arguments.data is None or quick else str(arguments.data.resolve())
         self.reward = "even" if data is None else "friendly"
@@ -96,12 +98,12 @@ class Contest:
         """The rate that ends highest on the tuning seed (mean of the last `window` updates)."""
         if self.arguments.untuned:
             return {"rate": one.guess, "at_edge": None, "tried": []}
-        window = self.arguments.window
+        window = self.window
 
         def end(rate: float) -> float:
             return statistics.mean(self.run(one, rate, TUNING_SEED)["rewards"][-window:])
 
-        return tuned(end, one.guess, self.arguments.shares)
+        return tuned(end, one.guess, self.arguments.shares, most=self.arguments.most_rates)
 
     def hold(self, contestants: Sequence[Contestant], baseline: str) -> Record:
         """Tune, run every seed, and set each contestant against the `baseline`, seed by seed."""
@@ -114,19 +116,19 @@ class Contest:
         start = statistics.mean(run["rewards"][0] for found in runs.values() for run in found)
         levels = self.arguments.levels or self.levels(runs, start)
         summary: Record = {"seeds": seeds, "start": start, "levels": levels, "baseline": baseline}
-        summary |= {"prompts": self.prompts, "window": self.arguments.window, "contestants": {}}
+        summary |= {"prompts": self.prompts, "window": self.window, "contestants": {}}
         for one in contestants:
             summary["contestants"][one.name] = rates[one.name] | self.against(runs, one.name, baseline, levels)
         return summary
 
     def levels(self, runs: dict[str, list[Record]], start: float) -> list[float]:
         """Half, four fifths and all of the way to the reward that every run of every contestant has reached."""
-        window = self.arguments.window
+        window = self.window
         reached = min(best_of(run["rewards"], window) for found in runs.values() for run in found)
         return [start + share * (reached - start) for share in (0.5, 0.8, 1.0)]
 
     def against(self, runs: dict[str, list[Record]], name: str, baseline: str, levels: Sequence[float]) -> Record:
-        window, mine, theirs = self.arguments.window, runs[name], runs[baseline]
+        window, mine, theirs = self.window, runs[name], runs[baseline]
         ends = {key: [statistics.mean(run["rewards"][-window:]) for run in runs[key]] for key in (name, baseline)}
         per_update = [statistics.median(run["seconds"][1:]) for run in mine]
         times = [[time_to(level, run["rewards"], run["seconds"], window) for run in mine] for level in levels]

@@ -33,11 +33,11 @@ def sides(depth: int, task: str, wanted: Sequence[str]) -> list[Contestant]:
     """Whoever takes part in a task; the rates are guesses around which some are tried."""
     default = {"depth": "default", "split_depth": depth}
     found = {
-        "default": Contestant(name=f"Plaudit, adapters above {depth}", module="learning", guess=4e-4, options=default),
+        "default": Contestant(name=f"Plaudit, adapters above {depth}", module="learning", guess=8e-4, options=default),
         "probe": Contestant(
             name=f"Plaudit, probe, then adapters above {depth}",
             module="learning",
-            guess=2e-4,
+            guess=4e-4,
             options=default | {"head_start": "probe"},
         ),
         "full": Contestant(

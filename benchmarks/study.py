@@ -16,7 +16,7 @@ from scipy.stats import t as student
 Record = dict[str, Any]
 RATES = (0.5, 1.0, 2.0, 4.0)
 """Shares of a first guess that are tried as learning rates."""
-MOST_RATES = 8
+MOST_RATES = 6
 
 
 class Study:
@@ -62,13 +62,16 @@ def load() -> float | None:
     return float(told.read_text().split()[0]) if told.is_file() else None
 
 
-def tuned(measure: Callable[[float], float], guess: float, shares: Sequence[float] = RATES) -> Record:
-    """The learning rate with the highest `measure`. The grid goes on where the best one stands at its edge."""
+def tuned(
+    measure: Callable[[float], float], guess: float, shares: Sequence[float] = RATES, *, most: int = MOST_RATES
+) -> Record:
+    """The learning rate with the highest `measure`. Where the best one stands at the grid's edge the grid goes on, up
+    to `most` rates."""
     found = {guess * share: measure(guess * share) for share in shares}
     while True:
         best = max(found, key=lambda rate: found[rate])
         further = {min(found): best / 2, max(found): best * 2}.get(best)
-        if len(found) == 1 or further is None or len(found) >= max(MOST_RATES, len(shares)) or further > 1:
+        if len(found) == 1 or further is None or len(found) >= most or further > 1:
             break
         found[further] = measure(further)
     return {"rate": best, "at_edge": best in (min(found), max(found)), "tried": sorted(found.items())}
