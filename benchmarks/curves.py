@@ -125,7 +125,7 @@ class Contest:
         """Half, four fifths and all of the way to the reward that every run of every contestant has reached."""
         window = self.window
         reached = min(best_of(run["rewards"], window) for found in runs.values() for run in found)
-        return [start + share * (reached - start) for share in (0.5, 0.8, 1.0)]
+        return [(1 - share) * start + share * reached for share in (0.5, 0.8, 1.0)]
 
     def against(self, runs: dict[str, list[Record]], name: str, baseline: str, levels: Sequence[float]) -> Record:
         window, mine, theirs = self.window, runs[name], runs[baseline]
