@@ -7,6 +7,7 @@ import json
 import resource
 import statistics
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,26 @@ def synchronise() -> None:
     """Wait for the device, so that the clock sees finished work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+
+
+class StoppedClock:
+    """Figures every few steps and after the last one, on a clock that stands still while they are computed."""
+
+    def __init__(self, evaluate: Callable[[], dict[str, float]], *, every: int, last: int) -> None:
+        self.evaluate, self.every, self.last = evaluate, every, last
+        self.spent = self.since = 0.0
+        self.rows: list[dict[str, float]] = []
+
+    def start(self) -> None:
+        synchronise()
+        self.since = time.perf_counter()
+
+    def after(self, step: int) -> None:
+        synchronise()
+        self.spent += time.perf_counter() - self.since
+        if step % self.every == 0 or step == self.last:
+            self.rows.append({"step": step, "seconds": self.spent, **self.evaluate()})
+        self.start()
 
 
 def peak_gb() -> float:

@@ -88,8 +88,12 @@ def trunk_of(task: dict[str, Any]) -> Trunk:
 
 
 def act_three(task: dict[str, Any]) -> dict[str, Any]:
+    return ppo_updates(task, TokenChat.of(task))
+
+
+def ppo_updates(task: dict[str, Any], chat: TokenChat) -> dict[str, Any]:
     """PPO as a user runs it, the judge among the parts of the trunk; early stopping is off, as the peer has none."""
-    scale, chat, trunk = task["scale"], TokenChat.of(task), trunk_of(task)
+    scale, trunk = task["scale"], trunk_of(task)
     config = PPO(
         steps=scale["updates"],
         prompts_per_step=scale["batch"],

@@ -67,6 +67,17 @@ RANDOM_MODELS: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 512,
         "tie_word_embeddings": True,
     },
+    "small-llama": {
+        "kind": "llama",
+        "vocab_size": 8192,
+        "hidden_size": 256,
+        "intermediate_size": 704,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 2048,
+        "tie_word_embeddings": True,
+    },
     "qwen2-1.5b": {
         "kind": "qwen2",
         "vocab_size": 151936,

@@ -74,7 +74,8 @@ def ppo(task: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def trainer_of(task: dict[str, Any]) -> PPOTrainer:
+def trainer_of(task: dict[str, Any], reward: nn.Module | None = None) -> PPOTrainer:
+    """The trainer as the task wants it; without a reward of the caller's, a random network gives one."""
     tokenizer = AutoTokenizer.from_pretrained(task["model"], padding_side="left")
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(task["pad_id"])
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(task["eos_id"])
@@ -94,7 +95,7 @@ def trainer_of(task: dict[str, Any]) -> PPOTrainer:
         model=policy,
         # With an adapter, switching it off gives the reference: no copy is needed.
         ref_model=None if lora else load(AutoModelForCausalLM, task),
-        reward_model=load(AutoModelForSequenceClassification, task, num_labels=1),
+        reward_model=load(AutoModelForSequenceClassification, task, num_labels=1) if reward is None else reward,
         value_model=value,
         train_dataset=rows,
         eval_dataset=rows.select(range(4)),
@@ -116,6 +117,7 @@ def adapter(model: nn.Module, **more: Any) -> LoraConfig:
 def config_of(task: dict[str, Any]) -> PPOConfig:
     scale = task["scale"]
     batch, micro = scale["batch"], scale["micro_batch"]
+    settings: dict[str, Any] = {"missing_eos_penalty": 1.0} | task.get("settings", {})
     return PPOConfig(
         output_dir=task["folder"],
         seed=task["run"],
@@ -127,7 +129,6 @@ def config_of(task: dict[str, Any]) -> PPOConfig:
         response_length=scale["response"],
         local_rollout_forward_batch_size=batch,
         stop_token="eos",
-        missing_eos_penalty=1.0,
         temperature=1.0,
         num_sample_generations=0,
         gradient_checkpointing=False,
@@ -138,6 +139,7 @@ def config_of(task: dict[str, Any]) -> PPOConfig:
         disable_tqdm=True,
         save_strategy="no",
         report_to="none",
+        **settings,
     )
 
 

@@ -22,28 +22,47 @@ from trl import RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 IGNORED = -100
 
 
+Row = dict[str, list[int]]
+
+
 def sft(task: dict[str, Any]) -> dict[str, Any]:
-    model = AutoModelForCausalLM.from_pretrained(task["model"], **loading(task))
-    rows = [
+    rows = completions(task, "demonstrations")
+    return timed(sft_trainer(task, rows), sum(len(row["input_ids"]) for row in rows))
+
+
+def reward(task: dict[str, Any]) -> dict[str, Any]:
+    rows = pairs(task, "pairs")
+    return timed(reward_trainer(task, rows), sum(len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in rows))
+
+
+def completions(task: dict[str, Any], name: str) -> list[Row]:
+    """Demonstrations as the trainer takes them; the loss is on the completion and its EOS alone."""
+    return [
         {"input_ids": [*p, *c, task["eos_id"]], "labels": [IGNORED] * len(p) + [*c, task["eos_id"]]}
-        for p, c in task["demonstrations"]
+        for p, c in task[name]
     ]
-    trainer = SFTTrainer(
+
+
+def pairs(task: dict[str, Any], name: str) -> list[Row]:
+    return [
+        {"chosen_ids": [*p, *a, task["eos_id"]], "rejected_ids": [*p, *b, task["eos_id"]]} for p, a, b in task[name]
+    ]
+
+
+def sft_trainer(task: dict[str, Any], rows: list[Row]) -> SFTTrainer:
+    model = AutoModelForCausalLM.from_pretrained(task["model"], **loading(task))
+    return SFTTrainer(
         model=model,
         args=SFTConfig(**common(task), max_length=None),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer_of(task),
         peft_config=LoraConfig(r=16, lora_alpha=32, target_modules=lora_targets(model), task_type="CAUSAL_LM"),
     )
-    return timed(trainer, sum(len(row["input_ids"]) for row in rows))
 
 
-def reward(task: dict[str, Any]) -> dict[str, Any]:
+def reward_trainer(task: dict[str, Any], rows: list[Row]) -> RewardTrainer:
     model = AutoModelForSequenceClassification.from_pretrained(task["model"], num_labels=1, **loading(task))
-    rows = [
-        {"chosen_ids": [*p, *a, task["eos_id"]], "rejected_ids": [*p, *b, task["eos_id"]]} for p, a, b in task["pairs"]
-    ]
-    trainer = RewardTrainer(
+    return RewardTrainer(
         model=model,
         args=RewardConfig(**common(task), max_length=None),
         train_dataset=Dataset.from_list(rows),
@@ -56,7 +75,6 @@ def reward(task: dict[str, Any]) -> dict[str, Any]:
             task_type="SEQ_CLS",
         ),
     )
-    return timed(trainer, sum(len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in rows))
 
 
 def loading(task: dict[str, Any]) -> dict[str, Any]:
@@ -83,7 +101,7 @@ def common(task: dict[str, Any]) -> dict[str, Any]:
         "disable_tqdm": True,
         "save_strategy": "no",
         "report_to": "none",
-    }
+    } | task.get("settings", {})
 
 
 class Stopwatch(TrainerCallback):
