@@ -153,6 +153,36 @@ def report(
         typer.echo(f"report: {write_report(folder)}")
 
 
+@app.command()
+def chat(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL_OR_RUN", help="A model folder, a Hugging Face name, or a run folder (its newest policy)."
+        ),
+    ],
+    temperature: Annotated[
+        float | None, typer.Option(min=0.0, help="0 takes the likeliest token. A run's recipe gives the default.")
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(max=1.0, help="The likeliest tokens that have this share of the probability.")
+    ] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="The longest answer, in tokens.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Redraws the answers.")] = 0,
+    system: Annotated[str | None, typer.Option(metavar="TEXT", help="Begin every conversation with this.")] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Of a run: its SFT model and its policy, in turn.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Talk with a model, or with what a run has made of it; messages may come through a pipe, one a line."""
+    with _errors_in_one_line(debug, goes_on=False):
+        from plaudit.talk import Manner, talk
+
+        manner = Manner(temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, seed=seed, system=system)
+        talk(model, manner, compare=compare)
+
+
 def _act_verb(act: Act) -> Callable[..., None]:
     def verb(
         recipe: RecipeFile,
@@ -187,13 +217,16 @@ def _run_whole(recipe: Recipe, quiet: bool, *, table: bool) -> None:
 
 
 @contextlib.contextmanager
-def _errors_in_one_line(debug: bool) -> Generator[None]:
-    """Turns what goes wrong into one line on stderr and an exit code; with `debug` it is raised as it is."""
+def _errors_in_one_line(debug: bool, *, goes_on: bool = True) -> Generator[None]:
+    """Turns what goes wrong into one line on stderr and an exit code; with `debug` it is raised as it is.
+
+    `goes_on`: what was interrupted can be taken up again.
+    """
     try:
         yield
     except KeyboardInterrupt:
         again = shlex.join(["plaudit", *sys.argv[1:]])
-        _stop(f"stopped; `{again}` goes on from here", INTERRUPTED)
+        _stop(f"stopped; `{again}` goes on from here" if goes_on else "stopped", INTERRUPTED)
     except Exception as error:
         if debug:
             raise

@@ -14,6 +14,7 @@ Plugin = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
+StopStrings = tuple[Annotated[str, StringConstraints(min_length=1)], ...]
 
 
 class Section(BaseModel):
@@ -97,6 +98,8 @@ class Sample(Section):
     temperature: Annotated[float, Field(gt=0)] = 1.0
     top_p: Rate = 1.0
     max_new_tokens: Positive = 64
+    stop: StopStrings = ()
+    """A response also ends where its text comes to contain one of these, and its text is cut before it."""
     batch_size: Positive = 64
 
 
@@ -155,6 +158,8 @@ class PPO(Section):
     temperature: Annotated[float, Field(gt=0)] = 1.0
     top_p: Rate = 1.0
     max_new_tokens: Positive = 64
+    stop: StopStrings = ()
+    """As in `sample`; evaluation's answers end there too."""
     gamma: Share = 1.0
     lam: Share = 0.95
     clip: Annotated[float, Field(gt=0)] = 0.2

@@ -284,6 +284,8 @@ def _expected_value(schema: Schema) -> str:
         pattern = schema.get("pattern")
         if pattern and ":" in pattern:
             return "a plug-in, as package.module:function"
+        if schema.get("minLength"):
+            return "text that is not empty"
         return "text" + (f" that matches {pattern}" if pattern else "")
     if kind == "array":
         count = len(schema.get("prefixItems", ()))

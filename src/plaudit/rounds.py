@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -152,6 +152,7 @@ class Job:
                 temperature=config.temperature,
                 top_p=config.top_p,
                 max_new_tokens=config.max_new_tokens,
+                stop=config.stop,
                 seed=recipe.seed,
             )
             policy = workshop.load_model(str(self.path(index - 1, "ppo", "model"))) if index else workshop.trunk.model
@@ -161,7 +162,7 @@ class Job:
             checkpoint = self._checkpoint_name(index)
             rows: list[dict[str, object]] = []
             for prompt, one in zip(repeated, said, strict=True):
-                text = workshop.chat.decode(one.tokens)
+                text = workshop.chat.text_of(one.tokens, sampling.stop)
                 response = Response(text=text, checkpoint=checkpoint, sampling=sampling, finished=one.finished)
                 rows.append({"prompt": [asdict(m) for m in prompt.messages], "response": asdict(response)})
             write_rows(folder / "responses.jsonl", rows)
@@ -186,7 +187,8 @@ class Job:
         tasks: dict[str, tuple[Prompt, list[Response]]] = {}
         for row in read_rows(self.path(index, "responses", "responses.jsonl")):
             prompt, fields = prompt_of(row["prompt"]), row["response"]
-            response = Response(**fields | {"sampling": Sampling(**fields["sampling"])})
+            sampling = fields["sampling"] | {"stop": tuple(fields["sampling"].get("stop", ()))}
+            response = Response(**fields | {"sampling": Sampling(**sampling)})
             tasks.setdefault(prompt.id, (prompt, []))[1].append(response)
         return list(tasks.values())
 
@@ -276,7 +278,7 @@ class Job:
             batch_size=recipe.sample.batch_size,
             journal=journal,
         )
-        return prompts, [workshop.chat.decode(s.tokens) for s in said]
+        return prompts, [workshop.chat.text_of(s.tokens, sampling.stop) for s in said]
 
     # -- Act III ------------------------------------------------------------------------------------------------
 
@@ -336,6 +338,7 @@ class Job:
             temperature=config.temperature,
             top_p=config.top_p,
             max_new_tokens=config.max_new_tokens,
+            stop=config.stop,
             seed=self.recipe.seed,
         )
 
@@ -377,7 +380,13 @@ class Job:
             return result | {"win_rate_by": by} | self.material.noted
 
         made = {name: source_of(path) for name, path in checkpoints.items()}
-        inputs = self._inputs("evaluation", "data", checkpoints=made, reward=self._judge_source(index))
+        inputs = self._inputs(
+            "evaluation",
+            "data",
+            checkpoints=made,
+            reward=self._judge_source(index),
+            sampling=asdict(self._evaluation_sampling()),
+        )
         self.folder.act(f"round_{index}/evaluation", inputs, do)
 
     def _checkpoints(self, index: int) -> dict[str, str]:
@@ -388,18 +397,16 @@ class Job:
         return base | {"sft": self.workshop.sft_model, "rlhf": str(self.path(index, "ppo", "model"))} | best
 
     def _answers(self, model: PreTrainedModel, prompts: Sequence[Prompt], journal: Journal) -> Answers:
-        config = self.recipe.evaluation
-        sampling = Sampling(
-            temperature=config.temperature,
-            top_p=config.top_p,
-            max_new_tokens=self.recipe.ppo.max_new_tokens,
-            seed=self.recipe.seed,
-        )
+        config, sampling = self.recipe.evaluation, self._evaluation_sampling()
         said = self.workshop.speak(
             model, prompts, sampling, occasion=EVALUATION, batch_size=config.batch_size, journal=journal
         )
-        texts = tuple(self.workshop.chat.decode(s.tokens) for s in said)
+        texts = tuple(self.workshop.chat.text_of(s.tokens, sampling.stop) for s in said)
         return Answers(texts=texts, finished=tuple(s.finished for s in said))
+
+    def _evaluation_sampling(self) -> Sampling:
+        config = self.recipe.evaluation
+        return replace(self._ppo_sampling(), temperature=config.temperature, top_p=config.top_p)
 
     def _scorers(self, index: int) -> dict[str, Scorer]:
         """The judges by name, each with one score per answer: the objectives weighted as PPO weighs them."""

@@ -77,6 +77,8 @@ class Sampling:
     temperature: float = 1.0
     top_p: float = 1.0
     max_new_tokens: int = 64
+    stop: tuple[str, ...] = ()
+    """The response ends where its text comes to contain one of these, and its text is cut before it."""
     seed: int = 0
 
 
@@ -201,7 +203,8 @@ class Bundle:
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
     """What one PPO step collected. Everything on the response grid [B, T]; True in the mask means a real
-    response token (its EOS among them). Outside the mask every tensor is 0 and is never read."""
+    response token (its EOS, or the token that completed a stop string, among them). Outside the mask every tensor is 0
+    and is never read."""
 
     prompts: tuple[Prompt, ...]
     texts: tuple[str, ...]

@@ -77,9 +77,17 @@ class Workshop:
             times[prompt.id] = times.get(prompt.id, -1) + 1
             keys.append(sample_key(sampling.seed, occasion, prompt.id, times[prompt.id]))
         tokens = [self.chat.prompt_ids(p) for p in prompts]
-        eos_ids = self.chat.eos_ids
         with journal.bar("sampling", len(prompts)) as advance:
-            return generate(model, tokens, keys, sampling, eos_ids=eos_ids, batch_size=batch_size, on_progress=advance)
+            return generate(
+                model,
+                tokens,
+                keys,
+                sampling,
+                eos_ids=self.chat.eos_ids,
+                stopped=self.chat.stopper(sampling.stop),
+                batch_size=batch_size,
+                on_progress=advance,
+            )
 
     def complete(self, model: PreTrainedModel, texts: Sequence[str]) -> list[str]:
         """Greedy continuations of plain text."""

@@ -27,10 +27,16 @@ KEYS = [sample_key(0, 1, f"prompt {i % 6}", i // 6) for i in range(18)]
 
 
 def drawn(
-    kind: str = "llama", *, batch_size: int = 64, order: list[int] | None = None, **more: float
+    kind: str = "llama",
+    *,
+    batch_size: int = 64,
+    order: list[int] | None = None,
+    temperature: float = 0.8,
+    top_p: float = 0.9,
+    **more: Any,
 ) -> list[Generated]:
     order = list(range(len(MANY))) if order is None else order
-    sampling = Sampling(**{"temperature": 0.8, "top_p": 0.9, "max_new_tokens": 12, **more})  # pyright: ignore
+    sampling = Sampling(temperature=temperature, top_p=top_p, max_new_tokens=12)
     made = generate(
         tiny.model(kind),
         [MANY[i] for i in order],
@@ -38,6 +44,7 @@ def drawn(
         sampling,
         eos_ids=EOS,
         batch_size=batch_size,
+        **more,
     )
     return [made[order.index(i)] for i in range(len(MANY))]
 
@@ -101,6 +108,88 @@ def test_a_prompt_is_computed_once_for_all_of_its_samples(kind: str) -> None:
     generate(decoder, [PROMPTS[0]] * 5, KEYS[:5], Sampling(max_new_tokens=3), eos_ids=EOS)
     assert rows[0] == 1
     assert max(rows[1:]) == 5
+
+
+# -- stop strings, and tokens as they come --------------------------------------------------------------------------
+
+
+def cut_short(responses: list[Generated], stop: tuple[str, ...]) -> list[tuple[list[int], bool]]:
+    """What stops would leave of responses drawn without them: up to the first token after which one is there."""
+    left: list[tuple[list[int], bool]] = []
+    for one in responses:
+        texts = [tiny.chat().decode(one.tokens[:n]) for n in range(1, len(one.tokens) + 1)]
+        count = next((n for n, text in enumerate(texts, 1) if any(s in text for s in stop)), None)
+        left.append((one.tokens[:count], one.finished or count is not None))
+    return left
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_a_stop_string_ends_a_response_whatever_the_batch(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = drawn(kind, top_p=1.0)
+    others = {*range(len(tiny.SPECIAL)), tiny.ID["dog"]}
+    first, second = next(r.tokens[2:4] for r in free if len(r.tokens) > 5 and not others & {*r.tokens[:4]})
+    stop = (f"{tiny.VOCABULARY[first]} {tiny.VOCABULARY[second]}", "dog")  # two tokens, and one
+    expected = cut_short(free, stop)
+    cut = [a[0] for a, b in zip(expected, free, strict=True) if a[0] != b.tokens]
+    assert {second, tiny.ID["dog"]} <= {tokens[-1] for tokens in cut}
+    assert len(cut) < len(free)
+    stopped = tiny.chat().stopper(stop)
+    backwards = list(reversed(range(len(MANY))))
+    for share in (room.COMPACT_AT, 1.0, 0.0):
+        monkeypatch.setattr(room, "COMPACT_AT", share)
+        options: list[dict[str, Any]] = [{}, {"batch_size": 1}, {"batch_size": 5}, {"order": backwards}]
+        for more in options:
+            made = drawn(kind, top_p=1.0, stopped=stopped, **more)
+            assert [(r.tokens, r.finished) for r in made] == expected
+            for one, whole in zip(made, free, strict=True):
+                assert one.logprobs == pytest.approx(whole.logprobs[: len(one.tokens)], abs=1e-5)
+
+
+def test_a_stop_string_at_the_limit_has_ended_the_response() -> None:
+    made = constant({tiny.ID["yes"]: 2.0})
+    for limit, finished in ((1, False), (2, True), (3, True)):
+        (said,) = generate(
+            made,
+            [[tiny.USER]],
+            None,
+            Sampling(max_new_tokens=limit),
+            eos_ids=EOS,
+            stopped=tiny.chat().stopper(["yes yes"]),
+        )
+        assert (said.tokens, said.finished) == ([tiny.ID["yes"]] * min(limit, 2), finished)
+
+
+def test_tokens_are_heard_as_they_come() -> None:
+    """Each response's own tokens, all of them and in order, side by side with those of its batch."""
+    heard: list[tuple[int, int]] = []
+    made = drawn(
+        batch_size=7,
+        stopped=tiny.chat().stopper(["dog", "red"]),
+        on_token=lambda row, token: heard.append((row, token)),
+    )
+    assert [[token for row, token in heard if row == i] for i in range(len(MANY))] == [r.tokens for r in made]
+    assert [row for row, _ in heard[:7]] != [heard[0][0]] * 7
+    assert sum(len(r.tokens) for r in made) == len(heard)
+
+
+def test_who_hears_may_end_it() -> None:
+    heard: list[int] = []
+
+    def enough(_row: int, token: int) -> None:
+        heard.append(token)
+        if len(heard) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(
+            constant({tiny.ID["yes"]: 2.0}),
+            [[tiny.USER]],
+            None,
+            Sampling(max_new_tokens=50),
+            eos_ids=EOS,
+            on_token=enough,
+        )
+    assert heard == [tiny.ID["yes"]] * 3
 
 
 def constant(logits: dict[int, float]) -> PreTrainedModel:

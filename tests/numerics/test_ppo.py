@@ -207,6 +207,49 @@ def test_a_rollout_is_0_outside_its_mask() -> None:
         assert finished == (last in (tiny.END, tiny.STOP))
 
 
+def test_a_stop_string_ends_a_response_and_its_last_token_is_trained_on() -> None:
+    settings = config()
+    learner, made = ready(settings)
+    free = rolled_out(learner, made, settings)
+    whole = [t[m].tolist() for t, m in zip(free.response_tokens_BT, free.response_mask_BT, strict=True)]
+    # Two words that somebody says one after the other, and one that others say.
+    pair = next(t[1:3] for t in whole if len(t) > 4 and min(t[1:3]) >= len(tiny.SPECIAL))
+    stop = (" ".join(tiny.VOCABULARY[i] for i in pair), "dog")
+    settings = config(stop=stop)
+    heard: list[str] = []
+
+    class Listening(tiny.CountWord):
+        def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
+            heard.extend(responses)
+            return super().__call__(prompts, responses)
+
+    rollout = rolled_out(*ready(settings), settings, reward=Listening())
+    ended = 0
+    for b, tokens in enumerate(whole):
+        spoken = [i for i in tokens if i >= len(tiny.SPECIAL)]
+        texts = [tiny.chat().decode(tokens[:n]) for n in range(1, len(tokens) + 1)]
+        count = next((n for n, text in enumerate(texts, 1) if any(s in text for s in stop)), None)
+        mask, found = rollout.response_mask_BT[b], rollout.response_tokens_BT[b]
+        assert found[mask].tolist() == tokens[:count]
+        assert int(mask.sum()) == (count or len(tokens))
+        if count is None:
+            assert rollout.texts[b] == " ".join(tiny.VOCABULARY[i] for i in spoken)
+            assert rollout.finished_B[b] == free.finished_B[b]
+            continue
+        ended += 1
+        assert bool(rollout.finished_B[b])
+        cut = min(at for s in stop if (at := texts[count - 1].find(s)) >= 0)
+        assert rollout.texts[b] == texts[count - 1][:cut]
+        assert not any(s in rollout.texts[b] for s in stop)
+        for name in GRIDS:
+            torch.testing.assert_close(
+                getattr(rollout, name)[b][:count], getattr(free, name)[b][:count], atol=1e-5, rtol=1e-5
+            )
+    assert len({*rollout.response_mask_BT.sum(dim=1).tolist()}) > 2
+    assert 2 <= ended < len(whole)
+    assert tuple(heard) == rollout.texts  # the judge reads what people would
+
+
 class Wrong(tiny.CountWord):
     def __init__(self, scores: object) -> None:
         self.scores = scores
@@ -393,11 +436,11 @@ def test_the_states_that_generation_leaves_are_those_that_are_computed(kind: str
         torch.testing.assert_close(found.inputs, expected.inputs, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt_neox"])
-def test_a_judge_on_the_trunk_finds_the_states_of_generation(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "stop"), [("llama", ()), ("gpt_neox", ()), ("llama", ("dog", "why who"))])
+def test_a_judge_on_the_trunk_finds_the_states_of_generation(kind: str, stop: tuple[str, ...]) -> None:
     """Every response that reads as it was drawn is scored without the layers below the split; one that does not (a
     special token leaves no text) is computed from its own ids. A memory without room gives the same rollout."""
-    settings = config(responses_per_prompt=3, prompts_per_step=4)
+    settings = config(responses_per_prompt=3, prompts_per_step=4, stop=stop)
     seen: list[tuple[Rollout, int]] = []
     for gigabytes in (1.0, 0.0):
         learner, made = ready(settings, kind, split_depth=1)
@@ -415,7 +458,10 @@ def test_a_judge_on_the_trunk_finds_the_states_of_generation(kind: str) -> None:
         seen.append((rolled_out(learner, made, settings, reward=judge), sum(computed)))
     (kept, some), (bare, every) = seen
     assert kept.texts == bare.texts
-    assert len(set(kept.finished_B.tolist())) == 2  # some are closed in place of their EOS, some behind the limit
+    assert len(set(kept.finished_B.tolist())) == 2  # some are closed in place of their end, some behind the limit
+    if stop:
+        last = [t[m][-1].item() for t, m in zip(kept.response_tokens_BT, kept.response_mask_BT, strict=True)]
+        assert tiny.ID["dog"] in last
     for name in ("scores_BO", "logprobs_BT", "ref_logprobs_BT", "values_BT"):
         torch.testing.assert_close(getattr(kept, name), getattr(bare, name), atol=2e-5, rtol=0)
     assert some < every

@@ -10,7 +10,8 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from plaudit.data.chat import Chat, Encoded, fit_tokens
+import plaudit
+from plaudit.data.chat import Chat, Encoded, TextStream, fit_tokens
 from plaudit.data.formats import prompt_of
 from plaudit.types import InputError, Message
 
@@ -216,6 +217,90 @@ def test_a_template_that_refuses_a_conversation_is_named() -> None:
     prompt = prompt_of([{"role": "system", "content": "S"}, {"role": "user", "content": "hi"}])
     with pytest.raises(InputError, match=r"refuses a conversation of system, user \(no system\)"):
         chat.prompt_ids(prompt)
+
+
+# Stop strings, and text as it comes
+
+BYTES = Chat.load(Path(plaudit.__file__).parent / "worlds" / "base_model")
+"""Bytes and pairs of them: a character may be several tokens, a token several characters."""
+SAID = [
+    "Tom Reed founded Bramford.\n\nUser: and who are you?",
+    "Grüße, 你好 \U0001f600 und 你们好",
+    "a" * 90 + "\n\n" + "aab" * 40 + "END" + "ENEND",
+    "no stop in here, and no E N D either \ufffd.",
+    "\U0001f600",
+    "",
+]
+STOPS = ("\n\nUser:", "们", "ENEND", "END", "aabb")
+
+
+def ids_of(text: str) -> list[int]:
+    return BYTES.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+@pytest.mark.parametrize("text", SAID)
+@pytest.mark.parametrize("stop", [STOPS, ("\U0001f600",), ("aaba", "好"), ("und", "nd 你")])
+def test_a_response_has_come_to_a_stop_string_with_the_token_that_completes_it(
+    text: str, stop: tuple[str, ...]
+) -> None:
+    stopped, ids = BYTES.stopper(stop), ids_of(text)
+    assert stopped is not None
+    there = [any(one in BYTES.decode(ids[:n]) for one in stop) for n in range(1, len(ids) + 1)]
+    first = there.index(True) + 1 if True in there else len(ids)
+    assert [stopped(ids[:n]) for n in range(1, first + 1)] == there[:first]
+
+
+def test_special_tokens_do_not_part_a_stop_string() -> None:
+    stopped, user = BYTES.stopper(["Bramford"]), BYTES.tokenizer.convert_tokens_to_ids("<|user|>")
+    ids = [i for one in ids_of(" Bramford") for i in (one, *[user] * 50)]
+    assert BYTES.text_of([*ids_of("In"), *ids], ["Bramford"]) == "In "
+    assert stopped is not None
+    assert stopped([*ids_of("In"), *ids])
+
+
+def test_only_the_tail_is_decoded_for_a_stop_string(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+    decode = Chat.decode
+    monkeypatch.setattr(Chat, "decode", lambda self, ids: (decoded.append(len(ids)), decode(self, ids))[1])
+    stopped = BYTES.stopper(["END"])
+    assert stopped is not None
+    assert not stopped(ids_of("no stop in here. " * 30))
+    assert len(decoded) == 1
+    assert decoded[0] < 20
+
+
+def test_the_text_of_a_response_is_cut_before_the_first_stop_string() -> None:
+    assert BYTES.text_of(ids_of(SAID[0]), STOPS) == "Tom Reed founded Bramford."
+    assert BYTES.text_of(ids_of("one END two ENEND"), ["ENEND", "END"]) == "one "
+    assert BYTES.text_of(ids_of("ENEND"), ["END", "ENEND"]) == ""
+    assert BYTES.text_of(ids_of("as it is"), STOPS) == BYTES.text_of(ids_of("as it is")) == "as it is"
+    assert BYTES.stopper(()) is None
+
+
+@pytest.mark.parametrize("text", SAID)
+@pytest.mark.parametrize("stop", [(), *((one,) for one in STOPS), ("\U0001f600", "Reed f", "aab")])
+def test_a_stream_gives_the_text_piece_by_piece(text: str, stop: tuple[str, ...]) -> None:
+    """What was shown is never taken back: always a beginning of the final text, with no half of a character in it."""
+    ids, stopped, stream, pieces = ids_of(text), BYTES.stopper(stop), TextStream(BYTES, stop), list[str]()
+    ended = next((n for n in range(1, len(ids) + 1) if stopped is not None and stopped(ids[:n])), len(ids))
+    final = BYTES.text_of(ids[:ended], stop)
+    for i in ids[:ended]:
+        pieces.append(stream.add(i))
+        assert final.startswith("".join(pieces))
+        assert not pieces[-1].endswith("\ufffd")
+    shown = len("".join(pieces))
+    pieces.append(stream.end())
+    assert "".join(pieces) == final
+    # and hardly anything waits for the end
+    assert len(final) - shown <= max((len(one) for one in stop), default=1)
+    assert len([piece for piece in pieces if piece]) > len(ids[:ended]) / 4 or len(ids[:ended]) < 8
+
+
+def test_a_stream_of_words(chat: Chat) -> None:
+    stream = TextStream(chat, ["there you"])
+    assert [stream.add(i) for i in (HI, THERE, HI, TEXT_END, YOU)] == ["hi", " ", "there hi", "", " you"]
+    assert [stream.add(i) for i in (THERE, YOU, HI)] == [" ", "", ""]
+    assert stream.end() == ""
 
 
 # What fits

@@ -167,6 +167,8 @@ def test_a_key_like_no_other_gets_the_list(file: Path) -> None:
         ("ppo: {objective_weights: {a: b}}\n", "3: ppo.objective_weights.a: found the text 'b', expected a number"),
         ("data: {prompts: 7}\n", "3: data.prompts: found 7, expected text, or null; put it in quotes"),
         ("data: {preferences: a}\n", "3: data.preferences: found the text 'a', expected a list"),
+        ("ppo: {stop: END}\n", "3: ppo.stop: found the text 'END', expected a list"),
+        ("ppo: {stop: [END, '']}\n", "3: ppo.stop.1: found the text '', expected text that is not empty"),
         ("sft: 3\n", "3: sft: found 3, expected a section (keys: "),
         ("model:\n", "3: model: found null, expected a section (keys: "),
         ("data:\n  preferences:\n    - path: a\n    - objective: b\n", "6: data.preferences.1.path is missing"),

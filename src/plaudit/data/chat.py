@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,6 +33,11 @@ PLAIN_TEMPLATE = """\
 """For tokenizers without one. A name and a newline before each turn, so that no token straddles the answer's start."""
 
 _PROBE = "probe"
+_UNDECODED = "\ufffd"
+"""What stands for a character of which not all bytes are there (yet)."""
+_MARGIN = 8
+"""Tokens decoded beyond those that a stop string can be made of: the first of them may begin within a character, or
+lose its blank."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +90,28 @@ class Chat:
         """The text of ids, without special tokens."""
         return self.tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)
 
+    def text_of(self, ids: Iterable[int], stop: Sequence[str] = ()) -> str:
+        """The text of a response: without special tokens, and cut before the first stop string in it."""
+        return _before_stop(self.decode(ids), stop)
+
+    def stopper(self, stop: Sequence[str]) -> Callable[[Sequence[int]], bool] | None:
+        """For `generate`: whether the response whose ids these are so far has come to a stop string. None: no stops.
+
+        Asked after each token, it decodes as many of the last ones as a stop string can be made of.
+        """
+        if not stop:
+            return None
+        unseen = frozenset(_special(self.tokenizer).values())
+        reach = max(len(one.encode()) for one in stop) + _MARGIN  # a token that shows has at least one byte
+
+        def stopped(ids: Sequence[int]) -> bool:
+            shown = (i for i in reversed(ids) if i not in unseen)
+            tail = self.decode([*islice(shown, reach)][::-1])
+            # a tail may read otherwise than within the whole, which alone decides
+            return any(one in tail for one in stop) and any(one in self.decode(ids) for one in stop)
+
+        return stopped
+
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
         """The conversation as the template writes it."""
         return _render(self.tokenizer, messages, add_generation_prompt)
@@ -100,6 +128,58 @@ class Chat:
         # settings that the last call left behind; ours neither pads nor cuts
         core = {key: value for key, value in core.items() if key not in ("padding", "truncation")}
         return content_hash([core, tokenizer.chat_template, list(self.eos_ids)])
+
+
+class TextStream:
+    """The text of a response while its tokens come. What it gives, put together, is `Chat.text_of`: never a part of a
+    character, and nothing of a stop string."""
+
+    def __init__(self, chat: Chat, stop: Sequence[str] = ()) -> None:
+        self._chat, self._stop = chat, tuple(stop)
+        self._ids: list[int] = []
+        self._begin, self._read = 0, 0
+        """The ids between them are decoded once more with those that follow, since how a token reads depends on the one
+        before it; the text up to the second is given or held back."""
+        self._held = ""
+        self._ended = False
+
+    def add(self, token: int) -> str:
+        """What can be shown now."""
+        self._ids.append(token)
+        new = self._undelivered()
+        if new and not new.endswith(_UNDECODED):
+            self._begin, self._read = self._read, len(self._ids)
+            self._held += new
+        return self._give(len(self._held) - _overhang(self._held, self._stop))
+
+    def end(self) -> str:
+        """What was held back in vain."""
+        self._held += self._undelivered()
+        self._read = len(self._ids)
+        return self._give(len(self._held))
+
+    def _undelivered(self) -> str:
+        before = self._chat.decode(self._ids[self._begin : self._read])
+        return self._chat.decode(self._ids[self._begin :])[len(before) :]
+
+    def _give(self, count: int) -> str:
+        if self._ended:
+            return ""
+        text = _before_stop(self._held, self._stop)
+        self._ended = len(text) < len(self._held)
+        text = text if self._ended else text[:count]
+        self._held = self._held[len(text) :]
+        return text
+
+
+def _before_stop(text: str, stop: Sequence[str]) -> str:
+    return text[: min((at for one in stop if (at := text.find(one)) >= 0), default=len(text))]
+
+
+def _overhang(text: str, stop: Sequence[str]) -> int:
+    """How many of the last characters may be the beginning of a stop string."""
+    longest = min(len(text), max((len(one) - 1 for one in stop), default=0))
+    return next((n for n in range(longest, 0, -1) if any(one.startswith(text[-n:]) for one in stop)), 0)
 
 
 def fit_tokens(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -31,7 +32,8 @@ BLOCK = 256
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Generated:
-    """One sampled continuation. `tokens` and `logprobs` include the EOS where `finished`."""
+    """One sampled continuation. `tokens` and `logprobs` include what ended it where `finished`: the EOS, or the token
+    that completed a stop string."""
 
     tokens: list[int]
     logprobs: list[float]
@@ -40,7 +42,7 @@ class Generated:
     prompt_states: Tensor | None = None
     """States [P, D] below the decoder's split of the prompt's tokens; the samples of one prompt share the tensor."""
     states: Tensor | None = None
-    """The same of the tokens and of the one that closes them: [T + 1, D], or [T, D] where that stands for their EOS."""
+    """The same of the tokens and of the one that closes them: [T + 1, D], or [T, D] where that stands for their end."""
 
 
 def sample_key(seed: int, step: int, prompt_id: str, sample: int) -> int:
@@ -56,15 +58,18 @@ def generate(
     sampling: Sampling,
     *,
     eos_ids: Collection[int],
+    stopped: Callable[[Sequence[int]], bool] | None = None,
     batch_size: int = 64,
     closing: int | None = None,
     on_progress: Callable[[int], None] | None = None,
+    on_token: Callable[[int, int], None] | None = None,
 ) -> list[Generated]:
     """Continue each prompt; equal neighbours share their prompt's computation. `keys` None: greedy.
 
-    With `closing`, the id that ends a response as a judge reads it, boundary states are kept up to that id, where the
-    decoder knows a split. Returns one `Generated` per prompt, in order. A prompt must leave room for `max_new_tokens`
-    in the context.
+    `stopped` is asked after each token that is no EOS whether the response ends with it (`Chat.stopper`). With
+    `closing`, the id that ends a response as a judge reads it, boundary states are kept up to that id, where the
+    decoder knows a split. `on_token` hears (index of the prompt, token) as they come. Returns one `Generated` per
+    prompt, in order. A prompt must leave room for `max_new_tokens` in the context.
     """
     network = decoder_of(decoder) if isinstance(decoder, PreTrainedModel) else decoder
     # Long prompts together: little padding, and stable neighbours for prefix sharing.
@@ -74,11 +79,16 @@ def generate(
         rows = order[start : start + batch_size]
         uniforms = None if keys is None else np.stack([_uniforms(keys[r], sampling.max_new_tokens) for r in rows])
         some = [prompts[r] for r in rows]
-        batch = _generate_batch(network, some, uniforms, sampling, frozenset(eos_ids), closing)
+        hear = None if on_token is None else partial(_heard, on_token, rows)
+        batch = _generate_batch(network, some, uniforms, sampling, frozenset(eos_ids), closing, stopped, hear)
         results.update(zip(rows, batch, strict=True))
         if on_progress is not None:
             on_progress(len(rows))
     return [results[i] for i in range(len(prompts))]
+
+
+def _heard(on_token: Callable[[int, int], None], prompts: list[int], row: int, token: int) -> None:
+    on_token(prompts[row], token)
 
 
 def _uniforms(key: int, count: int) -> np.ndarray:
@@ -111,6 +121,8 @@ def _generate_batch(
     sampling: Sampling,
     eos_ids: frozenset[int],
     closing: int | None,
+    stopped: Callable[[Sequence[int]], bool] | None,
+    hear: Callable[[int, int], None] | None,
 ) -> list[Generated]:
     distinct: dict[tuple[int, ...], int] = {}
     copies = [distinct.setdefault(tuple(p), len(distinct)) for p in prompts]
@@ -137,7 +149,12 @@ def _generate_batch(
                 continue
             tokens[row].append(token)
             logprobs[row].append(logprob)
+            if not end and stopped is not None and stopped(tokens[row]):
+                end = True
+                ended[i] = True  # what a judge reads is closed here too
             finished[row] = end
+            if hear is not None:
+                hear(row, token)
             if not end or closing is not None:
                 going.append(i)
         if closing is not None:

@@ -44,9 +44,14 @@ def load_causal_lm(path: str, *, dtype: str = "float32", device: str = "auto") -
     return model
 
 
-def check_model_path(path: str) -> None:
+def may_be_model(path: str) -> bool:
     """A folder that is there, or what may be a Hugging Face name."""
-    if not Path(path).exists() and (path.startswith((".", "/", "~")) or path.count("/") != 1):
+    return Path(path).exists() or (path.count("/") == 1 and not path.startswith((".", "/", "~")))
+
+
+def check_model_path(path: str) -> None:
+    """InputError unless the recipe's model may be one."""
+    if not may_be_model(path):
         raise InputError(f"model.path: there is no folder {path!r}, and it is no Hugging Face name (owner/name)")
 
 

@@ -42,7 +42,11 @@ def collect(
     repeated = [(prompt, k) for prompt in prompts for k in range(config.responses_per_prompt)]
     prompt_tokens = [torch.tensor(chat.prompt_ids(prompt)) for prompt, _ in repeated]
     sampling = Sampling(
-        temperature=config.temperature, top_p=config.top_p, max_new_tokens=config.max_new_tokens, seed=seed
+        temperature=config.temperature,
+        top_p=config.top_p,
+        max_new_tokens=config.max_new_tokens,
+        stop=config.stop,
+        seed=seed,
     )
     keys = [sample_key(seed, step, prompt.id, k) for prompt, k in repeated]
     longest = max(map(len, prompt_tokens)) + config.max_new_tokens + 1
@@ -53,11 +57,12 @@ def collect(
             keys,
             sampling,
             eos_ids=chat.eos_ids,
+            stopped=chat.stopper(config.stop),
             batch_size=len(repeated),
             closing=chat.eos_ids[0] if trunk.remembers(len(repeated) * longest) else None,
         )
     remember(trunk, prompt_tokens, sampled, closing=chat.eos_ids[0])
-    texts = [chat.decode(s.tokens) for s in sampled]
+    texts = [chat.text_of(s.tokens, config.stop) for s in sampled]
     with phases("reward"):
         scores_BO = checked_scores(reward, [prompt for prompt, _ in repeated], texts)
     tokens_BT, mask_BT, sampler_logprobs_BT = response_grid(sampled, trunk.device)
@@ -122,7 +127,7 @@ def checked_scores(reward: RewardFunction, prompts: Sequence[Prompt], texts: Seq
 
 
 def response_grid(sampled: Sequence[Generated], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Ragged responses on one grid: tokens, mask (True: a real token, its EOS among them), the sampler's log-probs."""
+    """Ragged responses on one grid: tokens, mask (True: a real token, its last among them), the sampler's log-probs."""
     shape = (len(sampled), max(len(s.tokens) for s in sampled))
     tokens_BT = torch.zeros(shape, dtype=torch.long)
     mask_BT = torch.zeros(shape, dtype=torch.bool)
