@@ -170,6 +170,9 @@ class PPO(Section):
     old_logprobs: Literal["auto", "sampler", "recomputed"] = "auto"
     """Whose log-probs the ratio is taken to. auto: the sampler's where numbers are exact (float32), else those that
     the trunk computes once more."""
+    sampler_weight_cap: Annotated[float, Field(ge=1)] | None = 2.0
+    """Where the trunk computes log-probs once more, each token's loss is weighted by how much likelier it is to the
+    trunk than to the sampler, up to this cap. None: all tokens weigh the same."""
     checkpoint_every: Positive = 25
     samples_every: Positive = 10
     """Every so many steps three decoded samples are shown with score and KL."""
