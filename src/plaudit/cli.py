@@ -127,7 +127,11 @@ def plan(recipe: RecipeFile, overrides: Overrides = None, debug: Debug = False) 
         for text in made.lines():
             typer.echo(text)
         if not made.fits:
-            _stop("error: this does not fit; lower ppo.tokens_per_microbatch, or raise model.split_depth", DOES_NOT_FIT)
+            _stop(
+                "error: this does not fit; lower ppo.tokens_per_microbatch, raise model.split_depth, or set "
+                "model.activation_checkpointing",
+                DOES_NOT_FIT,
+            )
 
 
 @app.command()

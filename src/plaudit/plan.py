@@ -90,7 +90,7 @@ def make_plan(recipe: Recipe) -> Plan:
 
 def add_memory(plan: Plan, recipe: Recipe, network: Network, *, longest: int, size: int) -> None:
     """Fill in `plan.memory`, in bytes; `size` is that of a weight, `longest` the longest prompt in tokens."""
-    ppo, depth = recipe.ppo, recipe.model.split_depth
+    ppo, depth, checkpointing = recipe.ppo, recipe.model.split_depth, recipe.model.activation_checkpointing
     rows = ppo.prompts_per_step * ppo.responses_per_prompt
     line = longest + ppo.max_new_tokens
     top = network.layers - depth
@@ -108,7 +108,7 @@ def add_memory(plan: Plan, recipe: Recipe, network: Network, *, longest: int, si
         "judge": judge * 4,
         "cache of keys and values": rows * line * network.layers * 2 * network.kv_width * size,
         "boundary states": rows * line * network.width * size if depth else 0,
-        "activations of a micro-batch": micro * top * network.saved_per_token * size,
+        "activations of a micro-batch": micro * network.activations_per_token(top, checkpointing=checkpointing) * size,
         "logits of a chunk": predicted * vocabulary * 4 * LOGITS_COPIES,
     }
 
@@ -119,7 +119,10 @@ def add_time(plan: Plan, recipe: Recipe, network: Network, *, prompt: float) -> 
     said = ppo.prompts_per_step * ppo.responses_per_prompt * ppo.max_new_tokens
     # A prompt stands once before all of its responses.
     tokens = ppo.prompts_per_step * prompt + said
-    plan.flops = ppo_flops(network, ppo, recipe.model.split_depth, tokens=tokens, said=said)
+    model = recipe.model
+    plan.flops = ppo_flops(
+        network, ppo, model.split_depth, tokens=tokens, said=said, checkpointing=model.activation_checkpointing
+    )
     if ppo.reward is None:
         plan.flops["reward"] = tokens * network.layers * network.layer_flops
     shares: Mapping[str, float] = {"generate": DECODING_SHARE}

@@ -50,7 +50,8 @@ class Workshop:
         return chat
 
     def load_trunk(self, path: str, split_depth: int) -> Trunk:
-        trunk = Trunk(self.load_model(path), split_depth)
+        checkpointing = self.recipe.model.activation_checkpointing
+        trunk = Trunk(self.load_model(path), split_depth, activation_checkpointing=checkpointing)
         self.folder.say(*trunk.notes)
         return trunk
 

@@ -52,6 +52,11 @@ class Network:
         linear layers, queries, repeated keys and values, the norms' terms, gate and up."""
         return 8 * self.width + 5 * self.attention_width + 4 * self.mlp_width
 
+    def activations_per_token(self, layers: int, *, checkpointing: bool) -> int:
+        """Floats that so many layers keep per token for their backward pass, at the most. With `checkpointing`: each
+        layer's input, and of one layer, which is computed once more, all."""
+        return layers * self.width + self.saved_per_token if checkpointing else layers * self.saved_per_token
+
 
 def network_of(model: PreTrainedModel) -> Network:
     """Read off a network; its weights need not be there (torch's "meta" device)."""

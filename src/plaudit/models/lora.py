@@ -7,7 +7,8 @@ adapter" is the frozen model to the last bit, and several adapters share one set
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -24,6 +25,14 @@ class Switch:
 
     def __init__(self) -> None:
         self.active: LoRA | None = None
+
+    @contextmanager
+    def on(self, adapter: LoRA | None) -> Generator[None]:
+        previous, self.active = self.active, adapter
+        try:
+            yield
+        finally:
+            self.active = previous
 
 
 class LowRank(nn.Module):

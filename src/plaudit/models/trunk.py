@@ -20,7 +20,8 @@ from transformers import PreTrainedModel
 from plaudit.models.decoding import Decoder, ModuleDecoder
 from plaudit.models.fused import FusedDecoder, fused_decoder
 from plaudit.models.lora import LoRA, Switch, hook_into, linears_in, merged_weight
-from plaudit.models.structure import find_layers, split_decoder
+from plaudit.models.recompute import recomputing
+from plaudit.models.structure import find_layers, name_of_layers, split_decoder
 from plaudit.types import InputError
 
 
@@ -69,10 +70,11 @@ class StateMemory:
 class Trunk(nn.Module):
     """A frozen causal LM, its layers above `split_depth` adapted by named parts.
 
-    `notes` says what had to be done otherwise than asked (a network that cannot be split runs whole).
+    With `activation_checkpointing` these layers keep their inputs alone for the backward pass, which computes the rest
+    once more. `notes` says what had to be done otherwise than asked (a network that cannot be split runs whole).
     """
 
-    def __init__(self, model: PreTrainedModel, split_depth: int = 0) -> None:
+    def __init__(self, model: PreTrainedModel, split_depth: int = 0, *, activation_checkpointing: bool = False) -> None:
         super().__init__()
         self.model = model.eval().requires_grad_(False)
         self.notes: list[str] = []
@@ -95,6 +97,10 @@ class Trunk(nn.Module):
             else:
                 self._views = views
         self.split_depth = split_depth
+        self._layers_name = name_of_layers(decoder, layers)
+        if activation_checkpointing and self._layers_name is None:
+            self.notes.append("the layers of this architecture cannot be computed twice: activations are kept")
+        self.activation_checkpointing = activation_checkpointing and self._layers_name is not None
         self.linears = linears_in([(f"{path}.{i}", layers[i]) for i in range(split_depth, len(layers))])
         hook_into(self.linears, self.switch)
         self._softcap: float | None = getattr(model.config, "final_logit_softcapping", None)
@@ -128,11 +134,11 @@ class Trunk(nn.Module):
     @contextmanager
     def _using(self, name: str | None) -> Generator[nn.Module]:
         part = None if name is None else self.part(name)
-        previous, self.switch.active = self.switch.active, part if isinstance(part, LoRA) else None
-        try:
-            yield part.decoder if isinstance(part, FullCopy) else self._views[1]
-        finally:
-            self.switch.active = previous
+        top = part.decoder if isinstance(part, FullCopy) else self._views[1]
+        if self.activation_checkpointing and self._layers_name is not None:
+            top = recomputing(top, self._layers_name, self.switch)
+        with self.switch.on(part if isinstance(part, LoRA) else None):
+            yield top
 
     # -- forward ------------------------------------------------------------------------------------------------
 

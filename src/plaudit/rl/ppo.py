@@ -157,7 +157,14 @@ def speed(
     """Where a step's time went, and what share of the device's matrix-product rate each phase reached."""
     trunk, config, lengths = learner.trunk, learner.config, [len(b) for b in rollout.bundles]
     said = float(rollout.response_mask_BT.sum())
-    flops = ppo_flops(learner.network, config, trunk.split_depth, tokens=sum(lengths), said=said)
+    flops = ppo_flops(
+        learner.network,
+        config,
+        trunk.split_depth,
+        tokens=sum(lengths),
+        said=said,
+        checkpointing=trunk.activation_checkpointing,
+    )
     flops["train"] *= minibatches / (config.epochs * min(config.minibatches, len(lengths)))  # epochs may end early
     groups = token_budget_batches(lengths, learner.micro.tokens)
     return (
