@@ -19,6 +19,7 @@ from plaudit.data.chat import Chat
 from plaudit.material import Material
 from plaudit.models.costs import Network, matmul_rate, network_of
 from plaudit.models.loading import check_model_path, choose_device
+from plaudit.models.quantised import BYTES_PER_WEIGHT
 from plaudit.recipe import Recipe
 from plaudit.rl.costs import ppo_flops
 
@@ -96,13 +97,14 @@ def add_memory(plan: Plan, recipe: Recipe, network: Network, *, longest: int, si
     top = network.layers - depth
     weights = network.layers * network.layer_weights
     trained = network.lora(ppo.adapter, depth) + network.lora(ppo.value_adapter, depth)
+    packed = network.layers * network.linear_weights if recipe.model.quantise == "nf4" else 0
     micro = min(ppo.tokens_per_microbatch, rows * line)
     predicted = min(LOGITS_CHUNK, rows * ppo.max_new_tokens)
     vocabulary = network.head_weights / network.width
     judge = 0 if ppo.reward is not None else network.lora(recipe.reward.adapter, depth)
     plan.memory = {
         "program": PROGRAM_BYTES,
-        "trunk, frozen": (weights + network.other_weights) * size,
+        "trunk, frozen": (weights + network.other_weights - packed) * size + packed * BYTES_PER_WEIGHT,
         "decoder (a fused copy of the layers)": weights * size,
         "policy and value, with gradient and Adam": trained * 16,
         "judge": judge * 4,

@@ -34,6 +34,9 @@ class Model(Section):
     path: str | None = None
     """A local folder or a Hugging Face name; None: the world's own base model."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    quantise: Literal["none", "nf4"] = "none"
+    """nf4: the linear layers of the frozen trunk are held in 4 bits (needs plaudit[quantised], and adapters that are
+    LoRA). Models that are written are whole again."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     chat_template: Path | None = None
     """A Jinja file that replaces the tokenizer's own template."""
@@ -235,4 +238,12 @@ class Recipe(Section):
             raise ValueError("reward.epochs is 0: nothing would be learned, unless reward.head_start is probe")
         if self.ppo.baseline == "leave_one_out" and self.ppo.responses_per_prompt < 2:
             raise ValueError("ppo.baseline: leave_one_out needs ppo.responses_per_prompt of 2 or more")
+        trained = [
+            self.reward.adapter,
+            self.ppo.adapter,
+            self.ppo.value_adapter,
+            *([self.sft.adapter] if self.sft else []),
+        ]
+        if self.model.quantise != "none" and any(adapter.kind == "full" for adapter in trained):
+            raise ValueError("adapter.kind: full trains every weight: it needs model.quantise: none")
         return self

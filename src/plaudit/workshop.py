@@ -50,8 +50,9 @@ class Workshop:
         return chat
 
     def load_trunk(self, path: str, split_depth: int) -> Trunk:
-        checkpointing = self.recipe.model.activation_checkpointing
-        trunk = Trunk(self.load_model(path), split_depth, activation_checkpointing=checkpointing)
+        config = self.recipe.model
+        model = load_causal_lm(path, dtype=config.dtype, device=config.device, quantised=config.quantise == "nf4")
+        trunk = Trunk(model, split_depth, activation_checkpointing=config.activation_checkpointing)
         self.folder.say(*trunk.notes)
         return trunk
 

@@ -92,6 +92,26 @@ def test_more_of_anything_costs_more(tmp_path: Path) -> None:
     )
 
 
+def test_seven_billion_weights_in_four_bits_fit_a_card(tmp_path: Path) -> None:
+    """Llama 2's shape, whose weights there is no need to have: 32 layers of 4 x 4096² and 3 x 4096 x 11008 weights in
+    linear layers, at half a byte and one float32 for 64 of them; the rest in bfloat16."""
+    sizes = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}
+    with torch.device("meta"):
+        network = network_of(AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", vocab_size=32000, **sizes)))
+    plans: dict[str, Plan] = {}
+    for quantise in ("none", "nf4"):
+        plans[quantise] = Plan(available=80e9, rate=1e14, steps=1)
+        model = {"dtype": "bfloat16", "quantise": quantise}
+        recipe = tiny.recipe(tmp_path, tmp_path, model=model, ppo={"prompts_per_step": 32, "max_new_tokens": 512})
+        add_memory(plans[quantise], recipe, network, longest=512, size=2)
+    linear = 32 * (4 * 4096**2 + 3 * 4096 * 11008)
+    others = 2 * 32000 * 4096 + (2 * 32 + 1) * 4096
+    assert plans["none"].memory["trunk, frozen"] == 2 * (linear + others)
+    assert plans["nf4"].memory["trunk, frozen"] == linear * (0.5 + 4 / 64) + 2 * others
+    assert plans["nf4"].total - plans["none"].total == pytest.approx(-9.3e9, rel=0.01)
+    assert plans["nf4"].fits
+
+
 def test_the_plan_of_a_recipe(tmp_path: Path) -> None:
     plan = make_plan(tiny.recipe(tmp_path, tiny.model_folder(tmp_path / "model")))
     assert plan.fits
@@ -109,6 +129,7 @@ def test_arithmetic_by_hand() -> None:
     network = Network(
         layers=5,
         layer_weights=10,
+        linear_weights=8,
         other_weights=0,
         head_weights=30,
         width=1,

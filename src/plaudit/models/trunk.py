@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from plaudit.models.decoding import Decoder, ModuleDecoder
 from plaudit.models.fused import FusedDecoder, fused_decoder
 from plaudit.models.lora import LoRA, Switch, hook_into, linears_in, merged_weight
+from plaudit.models.quantised import is_quantised, make_plain
 from plaudit.models.recompute import recomputing
 from plaudit.models.structure import find_layers, name_of_layers, split_decoder
 from plaudit.types import InputError
@@ -114,6 +115,8 @@ class Trunk(nn.Module):
         self, name: str, kind: Literal["lora", "full"], *, rank: int = 16, alpha: float = 32.0, seed: int = 0
     ) -> Part:
         """A new part that starts as the frozen model itself (a LoRA's B is 0; a copy is equal)."""
+        if kind == "full" and is_quantised(self.model):
+            raise InputError("adapter.kind: full trains every weight: it needs model.quantise: none")
         part: Part
         if kind == "lora":
             key = f"{seed}/{name}".encode()
@@ -214,6 +217,7 @@ class Trunk(nn.Module):
         merged = copy.deepcopy(self.model)
         for module in merged.modules():
             module._forward_hooks.clear()  # pyright: ignore[reportPrivateUsage]
+        make_plain(merged)
         self.merge_into(merged, part)
         return merged
 
