@@ -40,6 +40,9 @@ Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Say nothing but the result; progress bars are for terminals alone.")
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Profile = Annotated[
+    bool, typer.Option("--profile", help="Trace a few steps of each act that trains: trace.json in the act's folder.")
+]
 Round = Annotated[int, typer.Option("--round", min=0, help="Which round, counted from 0.")]
 
 app = typer.Typer(
@@ -81,12 +84,18 @@ def plaudit(
 
 
 @app.command()
-def run(recipe: RecipeFile, overrides: Overrides = None, quiet: Quiet = False, debug: Debug = False) -> None:
+def run(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    profile: Profile = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
     """Do all acts of every round and write the report; what is done already is skipped."""
     with _errors_in_one_line(debug):
         from plaudit.recipe_file import load_recipe
 
-        _run_whole(load_recipe(recipe, overrides or ()), quiet, table=not quiet)
+        _run_whole(load_recipe(recipe, overrides or ()), quiet, profile=profile, table=not quiet)
 
 
 @app.command()
@@ -102,7 +111,7 @@ def demo(
 
         folder = out if out.name not in ("", "..") else out.resolve()
         where = [f"{key}={json.dumps(str(value))}" for key, value in (("out", folder.parent), ("name", folder.name))]
-        _run_whole(load_recipe(shipped_recipe("demo"), [f"seed={seed}", *where]), quiet, table=True)
+        _run_whole(load_recipe(shipped_recipe("demo"), [f"seed={seed}", *where]), quiet, profile=False, table=True)
 
 
 @app.command()
@@ -118,7 +127,11 @@ def plan(recipe: RecipeFile, overrides: Overrides = None, debug: Debug = False) 
         for text in made.lines():
             typer.echo(text)
         if not made.fits:
-            _stop("error: this does not fit; lower ppo.tokens_per_microbatch, or raise model.split_depth", DOES_NOT_FIT)
+            _stop(
+                "error: this does not fit; lower ppo.tokens_per_microbatch, raise model.split_depth, or set "
+                "model.activation_checkpointing",
+                DOES_NOT_FIT,
+            )
 
 
 @app.command()
@@ -184,10 +197,11 @@ def chat(
 
 
 def _act_verb(act: Act) -> Callable[..., None]:
-    def verb(
+    def training_verb(
         recipe: RecipeFile,
         overrides: Overrides = None,
         round_index: Round = 0,
+        profile: Profile = False,
         quiet: Quiet = False,
         debug: Debug = False,
     ) -> None:
@@ -197,20 +211,30 @@ def _act_verb(act: Act) -> Callable[..., None]:
             checked = load_recipe(recipe, overrides or ())
             from plaudit.rounds import run_act
 
-            typer.echo(f"{act}: {run_act(checked, act, round_index=round_index, quiet=quiet)}")
+            done = run_act(checked, act, round_index=round_index, quiet=quiet, profile=profile)
+            typer.echo(f"{act}: {done}")
 
-    return verb
+    def verb(
+        recipe: RecipeFile,
+        overrides: Overrides = None,
+        round_index: Round = 0,
+        quiet: Quiet = False,
+        debug: Debug = False,
+    ) -> None:
+        training_verb(recipe, overrides, round_index, False, quiet, debug)
+
+    return training_verb if act in ("sft", "reward", "ppo") else verb
 
 
 for _act, _help in ACTS.items():
     app.command(_act, help=_help, rich_help_panel="One act of a round")(_act_verb(_act))
 
 
-def _run_whole(recipe: Recipe, quiet: bool, *, table: bool) -> None:
+def _run_whole(recipe: Recipe, quiet: bool, *, profile: bool, table: bool) -> None:
     # Only now: a mistake in the recipe is told without waiting for torch.
     from plaudit.rounds import run
 
-    result = run(recipe, quiet=quiet)
+    result = run(recipe, quiet=quiet, profile=profile)
     if table:
         _print_result(result.summary)
     typer.echo(f"report: {result.report}")

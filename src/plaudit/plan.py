@@ -19,6 +19,7 @@ from plaudit.data.chat import Chat
 from plaudit.material import Material
 from plaudit.models.costs import Network, matmul_rate, network_of
 from plaudit.models.loading import check_model_path, choose_device
+from plaudit.models.quantised import BYTES_PER_WEIGHT
 from plaudit.recipe import Recipe
 from plaudit.rl.costs import ppo_flops
 
@@ -90,25 +91,26 @@ def make_plan(recipe: Recipe) -> Plan:
 
 def add_memory(plan: Plan, recipe: Recipe, network: Network, *, longest: int, size: int) -> None:
     """Fill in `plan.memory`, in bytes; `size` is that of a weight, `longest` the longest prompt in tokens."""
-    ppo, depth = recipe.ppo, recipe.model.split_depth
+    ppo, depth, checkpointing = recipe.ppo, recipe.model.split_depth, recipe.model.activation_checkpointing
     rows = ppo.prompts_per_step * ppo.responses_per_prompt
     line = longest + ppo.max_new_tokens
     top = network.layers - depth
     weights = network.layers * network.layer_weights
     trained = sum(network.lora(adapter, depth) for adapter in (ppo.adapter, ppo.value_adapter) if adapter is not None)
+    packed = network.layers * network.linear_weights if recipe.model.quantise == "nf4" else 0
     micro = min(ppo.tokens_per_microbatch, rows * line)
     predicted = min(LOGITS_CHUNK, rows * ppo.max_new_tokens)
     vocabulary = network.head_weights / network.width
     judge = 0 if ppo.reward is not None else network.lora(recipe.reward.adapter, depth)
     plan.memory = {
         "program": PROGRAM_BYTES,
-        "trunk, frozen": (weights + network.other_weights) * size,
+        "trunk, frozen": (weights + network.other_weights - packed) * size + packed * BYTES_PER_WEIGHT,
         "decoder (a fused copy of the layers)": weights * size,
         "policy and value, with gradient and Adam": trained * 16,
         "judge": judge * 4,
         "cache of keys and values": rows * line * network.layers * 2 * network.kv_width * size,
         "boundary states": rows * line * network.width * size if depth else 0,
-        "activations of a micro-batch": micro * top * network.saved_per_token * size,
+        "activations of a micro-batch": micro * network.activations_per_token(top, checkpointing=checkpointing) * size,
         "logits of a chunk": predicted * vocabulary * 4 * LOGITS_COPIES,
     }
 
@@ -119,7 +121,10 @@ def add_time(plan: Plan, recipe: Recipe, network: Network, *, prompt: float) -> 
     said = ppo.prompts_per_step * ppo.responses_per_prompt * ppo.max_new_tokens
     # A prompt stands once before all of its responses.
     tokens = ppo.prompts_per_step * prompt + said
-    plan.flops = ppo_flops(network, ppo, recipe.model.split_depth, tokens=tokens, said=said)
+    model = recipe.model
+    plan.flops = ppo_flops(
+        network, ppo, model.split_depth, tokens=tokens, said=said, checkpointing=model.activation_checkpointing
+    )
     if ppo.reward is None:
         plan.flops["reward"] = tokens * network.layers * network.layer_flops
     shares: Mapping[str, float] = {"generate": DECODING_SHARE}

@@ -1,4 +1,4 @@
-"""What a stage shows while it runs: metrics.jsonl, TensorBoard, bars with time left, a few words."""
+"""What a stage shows while it runs: metrics.jsonl, TensorBoard, bars with time left, a few words, a trace."""
 
 from __future__ import annotations
 
@@ -16,20 +16,25 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 Item = TypeVar("Item")
+TRACE = "trace.json"
+TRACED = range(1, 4)
+"""Which steps of an act are traced, counted from 0: the first one also warms up, and traces of many are huge."""
 
 
 class Journal:
     """A stage's record in its folder, and its voice on the terminal (none when quiet)."""
 
-    def __init__(self, folder: str | Path, quiet: bool = False):
+    def __init__(self, folder: str | Path, quiet: bool = False, *, profile: bool = False):
         self.folder = Path(folder)
         self.quiet = quiet
+        self.profile = profile
         self.folder.mkdir(parents=True, exist_ok=True)
         self._console = Console(highlight=False, soft_wrap=True)
         self._bars: Progress | None = None
         self._rewound_to: int | None = None
         # TensorBoard's writer, which has no annotations: None until the first log, False where it is not installed.
         self._board: Any = None
+        self._profiler: Any = None
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add a line to metrics.jsonl (a number that is not finite becomes null) and to TensorBoard."""
@@ -60,13 +65,26 @@ class Journal:
             self._console.print(text, markup=False)
 
     def track(self, items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-        """The items, under a bar that each of them moves on."""
+        """The items (an act's steps), under a bar that each of them moves on; where `profile`, a few are traced."""
         if total is None and isinstance(items, Sized):
             total = len(items)
         with self.bar(description, total) as advance:
-            for item in items:
+            for place, item in enumerate(items):
+                if self.profile and place == TRACED.start:
+                    self._profiler = _profiler()
                 yield item
                 advance(1)
+                if place + 1 == TRACED.stop:
+                    self._write_trace()
+        self._write_trace()  # where there were fewer steps
+
+    def _write_trace(self) -> None:
+        if self._profiler is None:
+            return
+        self._profiler.stop()
+        self._profiler.export_chrome_trace(str(self.folder / TRACE))
+        self._profiler = None
+        self.say(f"trace of a few steps: {self.folder / TRACE} (open it on https://ui.perfetto.dev)")
 
     @contextmanager
     def bar(self, description: str, total: int | None) -> Generator[Callable[[int], None], None, None]:
@@ -87,6 +105,7 @@ class Journal:
                 self._bars = None
 
     def close(self) -> None:
+        self._write_trace()
         if self._board:
             self._board.close()
         self._board = None
@@ -112,6 +131,15 @@ def _open_board(folder: Path, rewound_to: int | None) -> Any:
     return SummaryWriter(str(folder / "tensorboard"), purge_step=purge)
 
 
+def _profiler() -> Any:
+    """torch's profiler, running."""
+    from torch.profiler import profile
+
+    profiler = profile()
+    profiler.start()
+    return profiler
+
+
 def _bars(console: Console) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
@@ -124,15 +152,18 @@ def _bars(console: Console) -> Progress:
 
 
 class Phases:
-    """Where the time of a step goes, in seconds by phase."""
+    """Where the time of a step goes, in seconds by phase; a trace shows them by name."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, name: str) -> Generator[None]:
+        from torch.profiler import record_function
+
         began = time.perf_counter()
         try:
-            yield
+            with record_function(name):
+                yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began

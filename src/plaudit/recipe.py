@@ -35,6 +35,9 @@ class Model(Section):
     path: str | None = None
     """A local folder or a Hugging Face name; None: the world's own base model."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    quantise: Literal["none", "nf4"] = "none"
+    """nf4: the linear layers of the frozen trunk are held in 4 bits (needs plaudit[quantised], and adapters that are
+    LoRA). Models that are written are whole again."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     chat_template: Path | None = None
     """A Jinja file that replaces the tokenizer's own template."""
@@ -43,6 +46,9 @@ class Model(Section):
     boundary_gigabytes: Annotated[float, Field(ge=0)] = 2.0
     """How much of what leaves the layers below the split is kept while an act needs it; the rest is computed again each
     time."""
+    activation_checkpointing: bool = False
+    """Layers above the split keep their inputs alone while training, and are computed once more in the backward pass:
+    far less memory per micro-batch, for half more arithmetic in training (a third, where all weights are trained)."""
 
 
 class PreferenceFile(Section):
@@ -176,6 +182,9 @@ class PPO(Section):
     old_logprobs: Literal["auto", "sampler", "recomputed"] = "auto"
     """Whose log-probs the ratio is taken to. auto: the sampler's where numbers are exact (float32), else those that
     the trunk computes once more."""
+    sampler_weight_cap: Annotated[float, Field(ge=1)] | None = 2.0
+    """Where the trunk computes log-probs once more, each token's loss is weighted by how much likelier it is to the
+    trunk than to the sampler, up to this cap. None: all tokens weigh the same."""
     checkpoint_every: Positive = 25
     samples_every: Positive = 10
     """Every so many steps three decoded samples are shown with score and KL."""
@@ -239,4 +248,7 @@ class Recipe(Section):
             raise ValueError("reward.epochs is 0: nothing would be learned, unless reward.head_start is probe")
         if self.ppo.baseline == "leave_one_out" and self.ppo.responses_per_prompt < 2:
             raise ValueError("ppo.baseline: leave_one_out needs ppo.responses_per_prompt of 2 or more")
+        trained = [self.reward.adapter, self.ppo.adapter, self.ppo.value_adapter, self.sft and self.sft.adapter]
+        if self.model.quantise != "none" and any(adapter and adapter.kind == "full" for adapter in trained):
+            raise ValueError("adapter.kind: full trains every weight: it needs model.quantise: none")
         return self

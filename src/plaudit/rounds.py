@@ -53,9 +53,12 @@ class RunResult:
     report: Path
 
 
-def run(recipe: Recipe, *, quiet: bool = False) -> RunResult:
-    """All acts of every round. Writes summary.json and report.html into the run folder, and returns them."""
-    job = Job(recipe, quiet=quiet)
+def run(recipe: Recipe, *, quiet: bool = False, profile: bool = False) -> RunResult:
+    """All acts of every round. Writes summary.json and report.html into the run folder, and returns them.
+
+    `profile` leaves a trace of a few steps in the folder of each act that trains; it changes nothing else.
+    """
+    job = Job(recipe, quiet=quiet, profile=profile)
     for index in range(recipe.rounds):
         for act in job.acts:
             job.perform(act, index)
@@ -63,11 +66,11 @@ def run(recipe: Recipe, *, quiet: bool = False) -> RunResult:
     return RunResult(folder=job.folder.path, summary=summary, report=write_report(job.folder.path))
 
 
-def run_act(recipe: Recipe, act: Act, *, round_index: int = 0, quiet: bool = False) -> Path:
+def run_act(recipe: Recipe, act: Act, *, round_index: int = 0, quiet: bool = False, profile: bool = False) -> Path:
     """One act of one round; those before it must be done. Returns its folder."""
     if not 0 <= round_index < recipe.rounds:
         raise InputError(f"round {round_index} is not in this recipe: it has rounds 0..{recipe.rounds - 1}")
-    job = Job(recipe, quiet=quiet)
+    job = Job(recipe, quiet=quiet, profile=profile)
     if act not in job.acts:
         raise InputError(f"this recipe has no act {act!r}: it has {', '.join(job.acts)}")
     job.perform(act, round_index)
@@ -78,10 +81,10 @@ def run_act(recipe: Recipe, act: Act, *, round_index: int = 0, quiet: bool = Fal
 class Job:
     """A recipe at work in its run folder. Each act is a method; all of them read what earlier ones wrote."""
 
-    def __init__(self, recipe: Recipe, *, quiet: bool) -> None:
+    def __init__(self, recipe: Recipe, *, quiet: bool, profile: bool = False) -> None:
         self.recipe = recipe
         self.material = Material(recipe)
-        self.folder = RunFolder(recipe.out / recipe.name, cache=recipe.cache, quiet=quiet)
+        self.folder = RunFolder(recipe.out / recipe.name, cache=recipe.cache, quiet=quiet, profile=profile)
         self.workshop = Workshop(recipe, self.material, self.folder)
         (self.folder.path / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
 
@@ -209,7 +212,7 @@ class Job:
             # Each judge is tested on what the other learned from too: more pairs, and none that it has seen.
             first, second = split_by_prompt(training, 0.5, recipe.seed + 1, lambda j: j.prompt)
             result = self._train_judge(own, first, held_out, second, folder, journal, seed=recipe.seed)
-            with Journal(folder / "second", quiet=self.folder.quiet) as beside:
+            with Journal(folder / "second", quiet=self.folder.quiet, profile=self.folder.profile) as beside:
                 tested = self._train_judge(
                     own, second, held_out, first, folder / "second", beside, seed=recipe.seed + 1
                 )

@@ -20,7 +20,7 @@ from typing import Any, cast
 from rich.console import Console
 
 from plaudit.data.formats import content_hash
-from plaudit.progress import Journal
+from plaudit.progress import TRACE, Journal
 from plaudit.types import InputError
 
 Result = dict[str, Any]
@@ -58,8 +58,8 @@ def read_manifest(folder: Path) -> Result | None:
 class RunFolder:
     """One run on disk. `act` does a piece of work once; equal inputs are taken over from the cache of other runs."""
 
-    def __init__(self, path: Path, *, cache: Path | None, quiet: bool) -> None:
-        self.path, self.cache, self.quiet = path, cache, quiet
+    def __init__(self, path: Path, *, cache: Path | None, quiet: bool, profile: bool = False) -> None:
+        self.path, self.cache, self.quiet, self.profile = path, cache, quiet, profile
         self._console = Console(highlight=False, soft_wrap=True)
         self.path.mkdir(parents=True, exist_ok=True)
 
@@ -91,7 +91,7 @@ class RunFolder:
         began = time.monotonic()
         manifest = {"act": name, "key": key, "status": "running", "inputs": inputs, "versions": versions()}
         write_json(folder / MANIFEST, manifest)
-        with Journal(folder, quiet=self.quiet) as journal:
+        with Journal(folder, quiet=self.quiet, profile=self.profile) as journal:
             result = json.loads(json.dumps(do(folder, journal)))
         manifest |= {"status": "done", "seconds": time.monotonic() - began, "result": result, "finished": _now()}
         write_json(folder / MANIFEST, manifest)
@@ -110,7 +110,7 @@ class RunFolder:
             return
         self.cache.mkdir(parents=True, exist_ok=True)
         beside = self.cache / f"{key}.{os.getpid()}.partial"
-        shutil.copytree(folder, beside)
+        shutil.copytree(folder, beside, ignore=shutil.ignore_patterns(TRACE))
         try:
             beside.rename(self.cache / key)
         except OSError:  # another run was first

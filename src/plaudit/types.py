@@ -212,6 +212,9 @@ class Rollout:
     response_tokens_BT: Tensor
     response_mask_BT: Tensor
     logprobs_BT: Tensor
+    """The policy's as the ratio takes them: the trunk's own, or the sampler's where both compute the same."""
+    sampler_logprobs_BT: Tensor
+    """Those of the distribution that the tokens were really drawn from."""
     ref_logprobs_BT: Tensor
     values_BT: Tensor
     scores_BO: Tensor

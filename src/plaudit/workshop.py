@@ -50,7 +50,14 @@ class Workshop:
         return chat
 
     def load_trunk(self, path: str, split_depth: int) -> Trunk:
-        trunk = Trunk(self.load_model(path), split_depth, boundary_gigabytes=self.recipe.model.boundary_gigabytes)
+        config = self.recipe.model
+        model = load_causal_lm(path, dtype=config.dtype, device=config.device, quantised=config.quantise == "nf4")
+        trunk = Trunk(
+            model,
+            split_depth,
+            activation_checkpointing=config.activation_checkpointing,
+            boundary_gigabytes=config.boundary_gigabytes,
+        )
         self.folder.say(*trunk.notes)
         return trunk
 

@@ -223,6 +223,23 @@ def test_one_act_at_a_time(uninterrupted: Path, tmp_path: Path, tiny_folder: Pat
     equal_weights(tmp_path / "tiny", uninterrupted)
 
 
+def test_a_profiled_run_leaves_traces_and_equal_numbers(uninterrupted: Path, tmp_path: Path, tiny_folder: Path) -> None:
+    folder = run(tiny.recipe(tmp_path, tiny_folder), quiet=True, profile=True).folder
+    equal_weights(folder, uninterrupted)
+    for act in ("sft", "reward", "ppo"):
+        assert rows(folder / "round_0" / act / "metrics.jsonl") == rows(
+            uninterrupted / "round_0" / act / "metrics.jsonl"
+        )
+        assert not (uninterrupted / "round_0" / act / "trace.json").exists()
+    keys = [json.loads((f / "round_0/ppo/manifest.json").read_text())["key"] for f in (folder, uninterrupted)]
+    assert keys[0] == keys[1]
+    events = json.loads((folder / "round_0" / "ppo" / "trace.json").read_text())["traceEvents"]
+    names = [event.get("name") for event in events]
+    assert "aten::addmm" in names
+    # Three of the four steps, by their phases: the first is left out.
+    assert [names.count(phase) for phase in ("reward", "score", "train")] == [3, 3, 3]
+
+
 def test_rollouts_are_dumped_per_token(tmp_path: Path, tiny_folder: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     recipe = tiny.recipe(

@@ -13,7 +13,7 @@ from plaudit.models.optimization import Stepper, learning_rate_at
 from plaudit.models.trunk import Trunk
 from plaudit.recipe import KL, Optimizer
 from plaudit.rl.controllers import KLController
-from plaudit.rl.loss import approximate_kl, policy_loss, value_loss
+from plaudit.rl.loss import approximate_kl, policy_loss, sampler_weights, value_loss
 from plaudit.rl.shaping import combine_objectives, kl_estimate, leave_one_out, shape_rewards
 from plaudit.tensors import logprobs_and_entropy
 from plaudit.types import InputError, TrainingError
@@ -68,6 +68,16 @@ def test_the_value_loss(value: float, old: float, target: float, loss: float, sl
     (gradient,) = torch.autograd.grad(found.sum(), new)
     assert found.item() == pytest.approx(loss, abs=1e-6)
     assert gradient.item() == pytest.approx(slope, abs=1e-6)
+
+
+def test_tokens_weigh_what_the_sampler_owes_them() -> None:
+    """The trunk gives the tokens 0.2, 0.3, 0.9 and 0.9 where the sampler gave 0.2, 0.4, 0.6 and 0.0009."""
+    trunk, sampler = torch.tensor([0.2, 0.3, 0.9, 0.9]).log(), torch.tensor([0.2, 0.4, 0.6, 0.0009]).log()
+    found = sampler_weights(trunk, sampler, cap=2.0)
+    torch.testing.assert_close(found, torch.tensor([1.0, 0.75, 1.5, 2.0]), atol=1e-6, rtol=0)
+    assert sampler_weights(trunk, sampler, cap=1.25)[2] == 1.25
+    assert sampler_weights(trunk, sampler, cap=None).tolist() == [1.0] * 4
+    assert sampler_weights(trunk, trunk, cap=1.0).tolist() == [1.0] * 4  # exactly
 
 
 def test_approximate_kl() -> None:

@@ -24,13 +24,13 @@ from plaudit.recipe import KL, PPO, Adapter, Optimizer
 from plaudit.reward.model import RewardModel
 from plaudit.rl import ppo as room
 from plaudit.rl.loss import value_loss
-from plaudit.rl.ppo import Learner, describe, minibatch_gradients, ppo, update
+from plaudit.rl.ppo import Learner, describe, minibatch_gradients, ppo, sampler_mismatch, update
 from plaudit.rl.rollout import POLICY, VALUE, checked_scores, collect, read_off, rows_of
 from plaudit.rounds import run
 from plaudit.tensors import masked_mean
 from plaudit.types import InputError, Prompt, RewardFunction, Rollout, TrainingError
 
-GRIDS = ("logprobs_BT", "ref_logprobs_BT", "values_BT")
+GRIDS = ("logprobs_BT", "sampler_logprobs_BT", "ref_logprobs_BT", "values_BT")
 LORA = Adapter(rank=4, alpha=8.0)
 FULL = Adapter(kind="full")
 
@@ -276,7 +276,7 @@ def test_scores_must_be_one_finite_number_each() -> None:
 def littered(rollout: Rollout) -> Rollout:
     """The same rollout with other things outside its mask: sentinels, NaN, and real-looking tokens."""
     outside = ~rollout.response_mask_BT
-    junk = {"logprobs_BT": 1.0, "ref_logprobs_BT": -7.0, "values_BT": float("nan")}
+    junk = {"logprobs_BT": 1.0, "sampler_logprobs_BT": -40.0, "ref_logprobs_BT": -7.0, "values_BT": float("nan")}
     changed = {name: getattr(rollout, name).masked_fill(outside, value) for name, value in junk.items()}
     changed["response_tokens_BT"] = rollout.response_tokens_BT.masked_fill(outside, tiny.ID["yes"])
     return dataclasses.replace(rollout, **changed)
@@ -511,6 +511,52 @@ def test_the_gradient_is_a_mean_over_the_tokens_of_the_minibatch() -> None:
     assert figures["policy_loss"] == pytest.approx(policy_total.item() / count, abs=1e-5)
     assert figures["value_loss"] == pytest.approx(value_total.item() / count, abs=1e-5)
     assert figures["entropy"] == pytest.approx(entropy_total / count, abs=1e-5)
+
+
+def test_a_sampler_that_disagrees_is_weighed_and_measured() -> None:
+    """It gave the tokens half, a third and all of what the trunk gives them, in turns: they weigh 2, 2 (the cap), 1."""
+    settings = config(old_logprobs="recomputed", sampler_weight_cap=2.0)
+    learner, made = ready(settings)
+    rollout = rolled_out(learner, made, settings)
+    shares_BT = torch.tensor([1 / 2, 1 / 3, 1.0])[torch.arange(rollout.response_mask_BT.numel()) % 3]
+    shares_BT = shares_BT.reshape(rollout.response_mask_BT.shape)
+    odd = dataclasses.replace(rollout, sampler_logprobs_BT=rollout.logprobs_BT + shares_BT.log())
+    advantages, returns = advantages_like(rollout)
+    every = list(range(len(rollout.bundles)))
+    figures = minibatch_gradients(learner, odd, advantages, returns, every, 4096)
+    found = gradients_of(learner)
+    # At ratio 1 the loss is linear in the advantage, so that weighted tokens are tokens of other advantages.
+    same = dataclasses.replace(rollout, sampler_logprobs_BT=rollout.logprobs_BT)
+    weighed_BT = advantages * (1 / shares_BT).clamp(max=2.0)
+    expected = minibatch_gradients(learner, same, weighed_BT, returns, every, 4096)
+    for one, other in zip(found, gradients_of(learner), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-7, rtol=1e-4)
+    assert figures["policy_loss"] == pytest.approx(expected["policy_loss"], abs=1e-6)
+
+    ratios = (1 / shares_BT)[rollout.response_mask_BT].double()
+    mismatch = sampler_mismatch(odd)
+    assert mismatch["sampler_mismatch/kl"] == pytest.approx(float((ratios - 1 - ratios.log()).mean()), abs=1e-6)
+    assert mismatch["sampler_mismatch/largest"] == pytest.approx(1.0986123, abs=1e-5)
+    assert sampler_mismatch(same) == {"sampler_mismatch/kl": 0.0, "sampler_mismatch/largest": 0.0}
+    assert sampler_mismatch(littered(odd)) == mismatch
+
+
+def test_a_sampler_that_agrees_weighs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float32 the cap changes no bit; in bfloat16 the mismatch is there, and logged."""
+    seen: list[tuple[dict[str, float], Trunk]] = []
+    for cap in (None, 1.0, 2.0):
+        seen.append(run_one(config(steps=2, sampler_weight_cap=cap), tmp_path / str(cap), monkeypatch, lambda r: r))
+    for metrics, made in seen[1:]:
+        assert metrics == seen[0][0]
+        assert not any(name.startswith("sampler_mismatch") for name in metrics)
+        for one, other in zip(made.part(POLICY).parameters(), seen[0][1].part(POLICY).parameters(), strict=True):
+            assert torch.equal(one, other)
+    settings = config()
+    coarse = Trunk(tiny.model().bfloat16())
+    learner = Learner(coarse, settings, seed=0, value_start=None)
+    tiny.move(coarse, POLICY, by=0.05)
+    found = sampler_mismatch(rolled_out(learner, coarse, settings))
+    assert 0 < found["sampler_mismatch/kl"] < found["sampler_mismatch/largest"] < 0.5
 
 
 def test_the_epochs_end_when_the_policy_has_moved_too_far() -> None:

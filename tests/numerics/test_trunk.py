@@ -199,6 +199,39 @@ def test_an_update_moves_its_own_part_and_nothing_else(way: str) -> None:
         assert not torch.allclose(states_of(made, "policy"), before["policy"])
 
 
+@pytest.mark.parametrize(
+    ("kind", "depth", "way"),
+    [(kind, 0, way) for kind in KINDS for way in ("lora", "full")] + [("llama", 1, "lora"), ("gpt_neox", 1, "lora")],
+)
+def test_layers_that_are_computed_twice_give_the_same_gradients(kind: str, depth: int, way: str) -> None:
+    """Both parts have run forward before either runs backward, when the switch is off: each has its own adapter on."""
+    found: list[list[Tensor]] = []
+    calls: list[int] = []
+    for checkpointing in (False, True):
+        made = Trunk(tiny.model(kind), depth, activation_checkpointing=checkpointing)
+        assert made.activation_checkpointing == checkpointing
+        for name in ("policy", "value"):
+            made.add_part(name, way, rank=4, seed=2)  # pyright: ignore[reportArgumentType]
+            tiny.move(made, name, seed=len(name), by=0.05)
+        passes: list[int] = []
+        layer = next(m for n, m in made.named_modules() if n.endswith(".1") and "policy" not in n and "value" not in n)
+        layer.register_forward_pre_hook(lambda *_, passes=passes: passes.append(1))
+        losses = [(states_of(made, name) * scale).square().mean() for name, scale in (("policy", 1.0), ("value", 2.0))]
+        for loss in losses:
+            loss.backward()
+        found.append([p.grad for n in ("policy", "value") for p in made.part(n).parameters() if p.grad is not None])
+        calls.append(len(passes))
+        with torch.no_grad():
+            assert made.switch.active is None
+            states_of(made, "policy")  # nothing is computed twice where nothing is trained
+        assert len(passes) == calls[-1] + (way == "lora")
+    if way == "lora":
+        assert calls == [2, 4]
+    assert len(found[0]) == len(found[1]) > 0
+    for one, other in zip(*found, strict=True):
+        assert (one - other).norm() <= 1e-6 * other.norm()
+
+
 @pytest.mark.parametrize("way", ["lora", "full"])
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()

@@ -30,11 +30,12 @@ def named(heading: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
-    """A run with everything that writes keys of its own: a second judge, a ceiling, a world."""
+    """A run with everything that writes keys of its own: a second judge, a ceiling, a world, log-probs recomputed."""
     recipe = tiny.recipe(
         tmp_path_factory.mktemp("documented"),
         tiny_folder,
         reward={"second_judge": True, "head_start": "probe"},
+        ppo={"old_logprobs": "recomputed"},
         evaluation={"ceiling": "tiny:count_yes"},
     )
     return run(recipe, quiet=True).folder

@@ -48,15 +48,20 @@ class Rounds:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.failure: BaseException | None = None
+        self.profile = False
 
-    def run(self, recipe: Recipe, *, quiet: bool = False) -> SimpleNamespace:
+    def run(self, recipe: Recipe, *, quiet: bool = False, profile: bool = False) -> SimpleNamespace:
+        self.profile = profile
         self.calls.append(("run", recipe, quiet))
         if self.failure is not None:
             raise self.failure
         folder = recipe.out / recipe.name
         return SimpleNamespace(folder=folder, summary=SUMMARY, report=folder / "report.html")
 
-    def run_act(self, recipe: Recipe, act: str, *, round_index: int = 0, quiet: bool = False) -> Path:
+    def run_act(
+        self, recipe: Recipe, act: str, *, round_index: int = 0, quiet: bool = False, profile: bool = False
+    ) -> Path:
+        self.profile = profile
         self.calls.append((act, recipe, round_index))
         return Path("runs/a") / act
 
@@ -113,6 +118,15 @@ def test_an_act_alone(rounds: Rounds, recipe: Path, act: str) -> None:
     ((called, passed, round_index),) = rounds.calls
     assert (called, passed.seed, round_index) == (act, 4, 1)
     assert result.stdout.strip() == f"{act}: {Path('runs/a') / act}"
+
+
+@pytest.mark.parametrize("verb", ["run", "sft", "reward", "ppo"])
+def test_what_trains_can_be_profiled(rounds: Rounds, recipe: Path, verb: str) -> None:
+    assert call(verb, recipe).exit_code == 0
+    assert not rounds.profile
+    assert call(verb, recipe, "--profile").exit_code == 0
+    assert rounds.profile
+    assert call("evaluate", recipe, "--profile").exit_code == 2
 
 
 def test_demo_sets_seed_and_folder_of_the_shipped_recipe(rounds: Rounds, tmp_path: Path) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import cast
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
+from plaudit.models.lora import Linear, shape_of
+from plaudit.models.quantised import numel
 from plaudit.models.structure import find_layers
 from plaudit.recipe import Adapter
 
@@ -21,6 +20,8 @@ class Network:
 
     layers: int
     layer_weights: int
+    linear_weights: int
+    """Of a layer's: those of its linear layers, which may be held in 4 bits."""
     other_weights: int
     head_weights: int
     width: int
@@ -52,26 +53,31 @@ class Network:
         linear layers, queries, repeated keys and values, the norms' terms, gate and up."""
         return 8 * self.width + 5 * self.attention_width + 4 * self.mlp_width
 
+    def activations_per_token(self, layers: int, *, checkpointing: bool) -> int:
+        """Floats that so many layers keep per token for their backward pass, at the most. With `checkpointing`: each
+        layer's input, and of one layer, which is computed once more, all."""
+        return layers * self.width + self.saved_per_token if checkpointing else layers * self.saved_per_token
+
 
 def network_of(model: PreTrainedModel) -> Network:
     """Read off a network; its weights need not be there (torch's "meta" device)."""
     text = model.config.get_text_config()
     _, layers = find_layers(model)
-    linears = [m for m in layers[0].modules() if isinstance(m, nn.Linear | Conv1D)]
-    sizes = [cast(torch.Tensor, m.weight).shape for m in linears]
-    layer = sum(p.numel() for p in layers[0].parameters())
-    every = sum(p.numel() for p in model.parameters())
+    linears = [m for m in layers[0].modules() if isinstance(m, Linear)]
+    shapes = [shape_of(m) for m in linears]
+    layer, every = numel(layers[0]), numel(model)
     head_width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return Network(
         layers=len(layers),
         layer_weights=layer,
+        linear_weights=sum(a * b for a, b in shapes),
         other_weights=every - layer * len(layers),
         head_weights=text.vocab_size * text.hidden_size,
         width=text.hidden_size,
         attention_width=text.num_attention_heads * head_width,
         kv_width=(getattr(text, "num_key_value_heads", None) or text.num_attention_heads) * head_width,
         mlp_width=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
-        lora_widths=sum(int(a) + int(b) for a, b in sizes),
+        lora_widths=sum(a + b for a, b in shapes),
     )
 
 

@@ -10,6 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from plaudit.models.quantised import quantise
 from plaudit.types import InputError
 
 # Its bars would stand on the terminal even where Plaudit is quiet.
@@ -27,8 +28,11 @@ def choose_device(wish: str) -> torch.device:
     return torch.device(wish)
 
 
-def load_causal_lm(path: str, *, dtype: str = "float32", device: str = "auto") -> PreTrainedModel:
-    """A causal language model from safetensors alone (no pickle), dropout off, frozen."""
+def load_causal_lm(
+    path: str, *, dtype: str = "float32", device: str = "auto", quantised: bool = False
+) -> PreTrainedModel:
+    """A causal language model from safetensors alone (no pickle), dropout off, frozen; where `quantised`, its layers'
+    linear weights in 4 bits."""
     check_model_path(path)
     try:
         config = AutoConfig.from_pretrained(path)
@@ -39,6 +43,8 @@ def load_causal_lm(path: str, *, dtype: str = "float32", device: str = "auto") -
         raise InputError(
             f"{path!r} cannot be loaded as a causal language model in safetensors: {_reason(error)}"
         ) from error
+    if quantised:
+        quantise(model, choose_device(device))
     cast(torch.nn.Module, model).to(choose_device(device)).eval().requires_grad_(False)
     _check_causal(model, path)
     return model

@@ -7,16 +7,18 @@ adapter" is the frozen model to the last bit, and several adapters share one set
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from plaudit.models.quantised import NF4Linear
 from plaudit.types import InputError
 
-Linear = nn.Linear | Conv1D
+Linear = nn.Linear | Conv1D | NF4Linear
 
 
 class Switch:
@@ -24,6 +26,14 @@ class Switch:
 
     def __init__(self) -> None:
         self.active: LoRA | None = None
+
+    @contextmanager
+    def on(self, adapter: LoRA | None) -> Generator[None]:
+        previous, self.active = self.active, adapter
+        try:
+            yield
+        finally:
+            self.active = previous
 
 
 class LowRank(nn.Module):
@@ -71,8 +81,10 @@ class LoRA(nn.Module):
 
 def shape_of(linear: Linear) -> tuple[int, int]:
     """(width in, width out); GPT-2's Conv1D stores its weight transposed."""
-    rows, columns = linear.weight.shape
-    return (rows, columns) if isinstance(linear, Conv1D) else (columns, rows)
+    if isinstance(linear, Conv1D):
+        rows, columns = linear.weight.shape
+        return rows, columns
+    return linear.in_features, linear.out_features
 
 
 def linears_in(layers: Iterable[tuple[str, nn.Module]]) -> dict[str, Linear]:
@@ -81,7 +93,7 @@ def linears_in(layers: Iterable[tuple[str, nn.Module]]) -> dict[str, Linear]:
         f"{name}.{inner}": module
         for name, layer in layers
         for inner, module in layer.named_modules()
-        if isinstance(module, nn.Linear | Conv1D)
+        if isinstance(module, Linear)
     }
     if not found:
         raise InputError("this model has no linear layers that an adapter could sit on; set adapter.kind: full")

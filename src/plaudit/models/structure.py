@@ -23,11 +23,16 @@ def find_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
     )
 
 
+def name_of_layers(decoder: nn.Module, layers: nn.ModuleList) -> str | None:
+    """Under which name the layers are a child of the decoder; None where they stand deeper."""
+    return next((name for name, child in decoder.named_children() if child is layers), None)
+
+
 def split_decoder(
     model: PreTrainedModel, decoder: nn.Module, layers: nn.ModuleList, depth: int
 ) -> tuple[nn.Module, nn.Module] | None:
     """Two views of one decoder that share its weights: the layers below `depth` without the final norm; the rest."""
-    layers_name = next((name for name, child in decoder.named_children() if child is layers), None)
+    layers_name = name_of_layers(decoder, layers)
     norm_name = next((name for name in FINAL_NORMS if name in dict(decoder.named_children())), None)
     if layers_name is None or norm_name is None:
         return None

@@ -21,7 +21,9 @@ from plaudit.models.decoding import Decoder, ModuleDecoder
 from plaudit.models.fused import FusedDecoder, fused_decoder
 from plaudit.models.lora import LoRA, Switch, hook_into, linears_in, merged_weight
 from plaudit.models.memory import StateMemory
-from plaudit.models.structure import find_layers, split_decoder
+from plaudit.models.quantised import is_quantised, make_plain
+from plaudit.models.recompute import recomputing
+from plaudit.models.structure import find_layers, name_of_layers, split_decoder
 from plaudit.types import InputError
 
 
@@ -43,11 +45,19 @@ Part = LoRA | FullCopy
 class Trunk(nn.Module):
     """A frozen causal LM, its layers above `split_depth` adapted by named parts.
 
-    `notes` says what had to be done otherwise than asked (a network that cannot be split runs whole). Up to
+    With `activation_checkpointing` these layers keep their inputs alone for the backward pass, which computes the rest
+    once more. `notes` says what had to be done otherwise than asked (a network that cannot be split runs whole). Up to
     `boundary_gigabytes` of what leaves the layers below the split are kept while they are needed again.
     """
 
-    def __init__(self, model: PreTrainedModel, split_depth: int = 0, *, boundary_gigabytes: float = 2.0) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        split_depth: int = 0,
+        *,
+        activation_checkpointing: bool = False,
+        boundary_gigabytes: float = 2.0,
+    ) -> None:
         super().__init__()
         self.model = model.eval().requires_grad_(False)
         self.notes: list[str] = []
@@ -70,6 +80,10 @@ class Trunk(nn.Module):
             else:
                 self._views = views
         self.split_depth = split_depth
+        self._layers_name = name_of_layers(decoder, layers)
+        if activation_checkpointing and self._layers_name is None:
+            self.notes.append("the layers of this architecture cannot be computed twice: activations are kept")
+        self.activation_checkpointing = activation_checkpointing and self._layers_name is not None
         self.linears = linears_in([(f"{path}.{i}", layers[i]) for i in range(split_depth, len(layers))])
         hook_into(self.linears, self.switch)
         self._softcap: float | None = getattr(model.config, "final_logit_softcapping", None)
@@ -83,6 +97,8 @@ class Trunk(nn.Module):
         self, name: str, kind: Literal["lora", "full"], *, rank: int = 16, alpha: float = 32.0, seed: int = 0
     ) -> Part:
         """A new part that starts as the frozen model itself (a LoRA's B is 0; a copy is equal)."""
+        if kind == "full" and is_quantised(self.model):
+            raise InputError("adapter.kind: full trains every weight: it needs model.quantise: none")
         part: Part
         if kind == "lora":
             key = f"{seed}/{name}".encode()
@@ -103,11 +119,11 @@ class Trunk(nn.Module):
     @contextmanager
     def _using(self, name: str | None) -> Generator[nn.Module]:
         part = None if name is None else self.part(name)
-        previous, self.switch.active = self.switch.active, part if isinstance(part, LoRA) else None
-        try:
-            yield part.decoder if isinstance(part, FullCopy) else self._views[1]
-        finally:
-            self.switch.active = previous
+        top = part.decoder if isinstance(part, FullCopy) else self._views[1]
+        if self.activation_checkpointing and self._layers_name is not None:
+            top = recomputing(top, self._layers_name, self.switch)
+        with self.switch.on(part if isinstance(part, LoRA) else None):
+            yield top
 
     # -- forward ------------------------------------------------------------------------------------------------
 
@@ -183,6 +199,7 @@ class Trunk(nn.Module):
         merged = copy.deepcopy(self.model)
         for module in merged.modules():
             module._forward_hooks.clear()  # pyright: ignore[reportPrivateUsage]
+        make_plain(merged)
         self.merge_into(merged, part)
         return merged
 

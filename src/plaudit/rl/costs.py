@@ -6,14 +6,18 @@ from plaudit.models.costs import Network
 from plaudit.recipe import PPO, Adapter
 
 
-def ppo_flops(network: Network, config: PPO, split_depth: int, *, tokens: float, said: float) -> dict[str, float]:
+def ppo_flops(
+    network: Network, config: PPO, split_depth: int, *, tokens: float, said: float, checkpointing: bool = False
+) -> dict[str, float]:
     """Floating-point operations of the matrix products with weights: two per weight and token.
 
     `tokens` are those of all lines, prompts and responses; `said` are response tokens, at which alone there are
-    logits. Attention between tokens and adapters are left out: for short responses they are a few per cent.
+    logits. With `checkpointing` the backward pass begins with a second forward pass. Attention between tokens and
+    adapters are left out: for short responses they are a few per cent.
     """
     top = (network.layers - split_depth) * network.layer_flops
-    parts = passes(config.adapter) + (0 if config.value_adapter is None else passes(config.value_adapter))
+    adapters = [adapter for adapter in (config.adapter, config.value_adapter) if adapter is not None]
+    parts = sum(passes(adapter) + checkpointing for adapter in adapters)
     return {
         "generate": tokens * network.layers * network.layer_flops + said * network.head_flops,
         "score": 2 * tokens * top + said * network.head_flops,

@@ -15,6 +15,17 @@ def policy_loss(logprobs_N: Tensor, old_logprobs_N: Tensor, advantages_N: Tensor
     return -torch.minimum(ratio_N * advantages_N, ratio_N.clamp(1 - clip, 1 + clip) * advantages_N)
 
 
+def sampler_weights(logprobs_N: Tensor, sampler_logprobs_N: Tensor, *, cap: float | None) -> Tensor:
+    """min(pi(token) / sampler(token), cap) for each token [N], pi being the policy before the update; 1 where no cap.
+
+    Truncated importance sampling (Ionides 2008): tokens were drawn by the sampler, the loss is about the policy. The
+    cap bounds the variance; the weights of a sampler that agrees are exactly 1.
+    """
+    if cap is None:
+        return torch.ones_like(logprobs_N)
+    return (logprobs_N - sampler_logprobs_N).exp().clamp(max=cap)
+
+
 def value_loss(values_N: Tensor, old_values_N: Tensor, returns_N: Tensor, *, clip: float) -> Tensor:
     """0.5 * max((V - R)^2, (clip(V, V_old +- clip) - R)^2) for each token [N]."""
     clipped_N = old_values_N + (values_N - old_values_N).clamp(-clip, clip)

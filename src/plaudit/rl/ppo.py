@@ -27,7 +27,7 @@ from plaudit.recipe import PPO
 from plaudit.rl.advantages import gae
 from plaudit.rl.controllers import KLController
 from plaudit.rl.costs import ppo_flops
-from plaudit.rl.loss import approximate_kl, policy_loss, value_loss
+from plaudit.rl.loss import approximate_kl, policy_loss, sampler_weights, value_loss
 from plaudit.rl.records import (
     dump_rollout,
     load_policy,
@@ -37,7 +37,7 @@ from plaudit.rl.records import (
     save_state,
     show_samples,
 )
-from plaudit.rl.rollout import POLICY, VALUE, collect, rows_of
+from plaudit.rl.rollout import POLICY, VALUE, collect, recomputes, rows_of
 from plaudit.rl.shaping import combine_objectives, kl_estimate, leave_one_out, shape_rewards
 from plaudit.tensors import masked_mean, masked_variance, token_logprobs, whiten
 from plaudit.types import Prompt, RewardFunction, Rollout, TrainingError
@@ -138,6 +138,8 @@ def ppo(
         kl_B = (rollout.logprobs_BT - rollout.ref_logprobs_BT).where(rollout.response_mask_BT, 0.0).sum(dim=1)
         learner.controller.update(float(kl_B.mean()), len(kl_B))
         metrics |= describe(rollout, rewards_BT, score_B, kl_B, returns_BT, objectives=reward.objectives)
+        if recomputes(trunk, config):
+            metrics |= sampler_mismatch(rollout)
         seconds = time.perf_counter() - began
         metrics |= {"kl_coefficient": coefficient, "seconds": seconds}
         metrics |= speed(learner, rollout, phases.seconds, seconds, minibatches=int(metrics["minibatches_done"]))
@@ -160,7 +162,14 @@ def speed(
     """Where a step's time went, and what share of the device's matrix-product rate each phase reached."""
     trunk, config, lengths = learner.trunk, learner.config, [len(b) for b in rollout.bundles]
     said = float(rollout.response_mask_BT.sum())
-    flops = ppo_flops(learner.network, config, trunk.split_depth, tokens=sum(lengths), said=said)
+    flops = ppo_flops(
+        learner.network,
+        config,
+        trunk.split_depth,
+        tokens=sum(lengths),
+        said=said,
+        checkpointing=trunk.activation_checkpointing,
+    )
     flops["train"] *= minibatches / (config.epochs * min(config.minibatches, len(lengths)))  # epochs may end early
     groups = token_budget_batches(lengths, learner.micro.tokens)
     return (
@@ -258,6 +267,8 @@ def minibatch_gradients(
             top_p=config.top_p,
         )
         policy_losses_N = policy_loss(logprobs_N, old_logprobs_N, real(advantages_BT), clip=config.clip)
+        weights_N = sampler_weights(old_logprobs_N, real(rollout.sampler_logprobs_BT), cap=config.sampler_weight_cap)
+        policy_losses_N = weights_N * policy_losses_N
         (policy_losses_N.sum() / num_tokens).backward()
 
         if config.value_adapter is None:
@@ -301,3 +312,13 @@ def describe(
         "value": float(masked_mean(rollout.values_BT, mask_BT)),
         "explained_variance": float(1 - unexplained / spread.clamp(min=1e-8)),
     } | {f"score/{name}": float(rollout.scores_BO[:, o].mean()) for o, name in enumerate(objectives)}
+
+
+def sampler_mismatch(rollout: Rollout) -> dict[str, float]:
+    """How far the distribution that was sampled from is from the trunk's, over real tokens alone."""
+    mask_BT = rollout.response_mask_BT
+    logprobs_N, sampler_logprobs_N = rollout.logprobs_BT[mask_BT], rollout.sampler_logprobs_BT[mask_BT]
+    return {
+        "sampler_mismatch/kl": float(approximate_kl(logprobs_N, sampler_logprobs_N).mean()),
+        "sampler_mismatch/largest": float((logprobs_N - sampler_logprobs_N).abs().max()),
+    }

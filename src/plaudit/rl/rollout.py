@@ -66,7 +66,7 @@ def collect(
     with phases("reward"):
         scores_BO = checked_scores(reward, [prompt for prompt, _ in repeated], texts)
     tokens_BT, mask_BT, sampler_logprobs_BT = response_grid(sampled, trunk.device)
-    recompute = config.old_logprobs == "recomputed" or (config.old_logprobs == "auto" and not trunk.is_exact)
+    recompute = recomputes(trunk, config)
     with phases("score"):
         bundles = bundles_of(trunk, prompt_tokens, sampled)
         logprobs_BT, ref_logprobs_BT, values_BT = read_off(
@@ -79,6 +79,7 @@ def collect(
         response_tokens_BT=tokens_BT,
         response_mask_BT=mask_BT,
         logprobs_BT=logprobs_BT if recompute else sampler_logprobs_BT,
+        sampler_logprobs_BT=sampler_logprobs_BT,
         ref_logprobs_BT=ref_logprobs_BT,
         values_BT=values_BT,
         scores_BO=scores_BO,
@@ -95,6 +96,11 @@ def remember(trunk: Trunk, prompt_tokens: Sequence[Tensor], sampled: Sequence[Ge
             keys = keys_of(bundle(prompt, [torch.tensor([*said, closing])]))
             for key, states in zip(keys, (one.prompt_states, one.states), strict=True):
                 trunk.memory.put(key, states)
+
+
+def recomputes(trunk: Trunk, config: PPO) -> bool:
+    """Whether the old log-probs are the trunk's own, and not the sampler's."""
+    return config.old_logprobs == "recomputed" or (config.old_logprobs == "auto" and not trunk.is_exact)
 
 
 def bundles_of(trunk: Trunk, prompt_tokens: Sequence[Tensor], sampled: Sequence[Generated]) -> list[Bundle]:
