@@ -9,7 +9,7 @@ import tiny
 from plaudit.data.formats import read_log
 from plaudit.rounds import run
 
-STOP = ("two", "red blue", "yes yes")
+STOP = ("cat who", "yes", "four")
 
 
 def test_no_act_shows_a_stop_string(tiny_folder: Path, tmp_path: Path) -> None:
