@@ -248,6 +248,8 @@ def _errors_in_one_line(debug: bool, *, goes_on: bool = True) -> Generator[None]
     """
     try:
         yield
+    except typer.Exit:
+        raise  # an exit code that was meant
     except KeyboardInterrupt:
         again = shlex.join(["plaudit", *sys.argv[1:]])
         _stop(f"stopped; `{again}` goes on from here" if goes_on else "stopped", INTERRUPTED)

@@ -8,13 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
+from typer.testing import CliRunner
 
 import tiny
+from plaudit.cli import DOES_NOT_FIT, app
 from plaudit.models.costs import Network, network_of
 from plaudit.models.sequences import predicting_states
 from plaudit.models.trunk import Trunk
 from plaudit.plan import Plan, add_memory, add_time, make_plan
 from plaudit.recipe import PPO, Adapter
+from plaudit.recipe_file import dump_recipe, load_recipe, shipped_recipe
 from plaudit.rl.costs import ppo_flops
 
 
@@ -121,6 +124,16 @@ def test_the_plan_of_a_recipe(tmp_path: Path) -> None:
     assert "train:" in told
     plan.available = 1.0
     assert not plan.fits
+
+
+def test_what_does_not_fit_is_said_with_a_code_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plaudit.plan.memory_of", lambda device: 1e6)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(dump_recipe(load_recipe(shipped_recipe("demo"))), encoding="utf-8")
+    done = CliRunner().invoke(app, ["plan", str(path)])
+    assert done.exit_code == DOES_NOT_FIT
+    assert done.stderr.startswith("error: this does not fit")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_arithmetic_by_hand() -> None:
