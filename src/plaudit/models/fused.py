@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -18,6 +19,7 @@ from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention
 from transformers import PreTrainedModel
 
 from plaudit.models.decoding import Decoder, ModuleDecoder, Start
+from plaudit.models.packed import Packed, PackedLinear, can_pack
 from plaudit.models.structure import find_layers
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj")
@@ -26,20 +28,54 @@ TOLERANCE = 1e-3
 """Largest difference of a logit from the modules' own that still counts as the same network, in float32."""
 
 
+class Matrix:
+    """Linear layers over one input as one product: x -> x [W1; W2; ...]^T + b.
+
+    It reads the layers' own weights, or those that were set in their place, when it is first used after a change.
+    """
+
+    def __init__(self, *sources: nn.Linear) -> None:
+        self.sources = sources
+        self._replaced: dict[int, Tensor] = {}
+        self._ready: Callable[[Tensor], Tensor] | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self._ready is None:
+            self._ready = self._make()
+        return self._ready(x)
+
+    def replace(self, index: int, weight: Tensor) -> None:
+        """Take this weight [out, in] for the layer's."""
+        self._replaced[index] = weight
+        self._ready = None
+
+    def reread(self) -> None:
+        """The layers have been trained."""
+        self._ready = None
+
+    @torch.no_grad()
+    def _make(self) -> Callable[[Tensor], Tensor]:
+        if not self._replaced and len(self.sources) == 1 and isinstance(self.sources[0], PackedLinear):
+            return self.sources[0].packed
+        weights = [self._replaced.get(i, source.weight.data) for i, source in enumerate(self.sources)]
+        biases = [source.bias.data for source in self.sources if cast("Tensor | None", source.bias) is not None]
+        weight = torch.cat(weights) if len(weights) > 1 else weights[0]
+        bias = torch.cat(biases) if biases else None
+        return Packed(weight, bias) if can_pack(weight) else partial(product, weight=weight, bias=bias)
+
+
 @dataclass
 class Layer:
-    """One decoder layer's weights [out, in]; q over k over v, gate over up."""
+    """One decoder layer; q over k over v, gate over up."""
 
     norm: nn.Module
-    qkv: Tensor
-    qkv_bias: Tensor | None
+    qkv: Matrix
     q_norm: nn.Module | None
     k_norm: nn.Module | None
-    out: Tensor
-    out_bias: Tensor | None
+    out: Matrix
     mlp_norm: nn.Module
-    gate_up: Tensor
-    down: Tensor
+    gate_up: Matrix
+    down: Matrix
 
 
 @dataclass(frozen=True)
@@ -79,28 +115,27 @@ class FusedDecoder:
             activation=mlp.act_fn,
         )
         self.layers = [fuse(source) for source in self._sources]
+        self._unembed = Matrix(cast(nn.Linear, head))
         self._places = {
-            f"{path}.{i}.{name}": place
-            for i, layer in enumerate(self.layers)
-            for name, place in places(layer, self.shape)
+            f"{path}.{i}.{name}": place for i, layer in enumerate(self.layers) for name, place in places(layer)
         }
 
     @property
     def device(self) -> torch.device:
-        return self.layers[0].qkv.device
+        return cast(Tensor, self.embed.weight).device
 
-    @torch.no_grad()
     def load(self, path: str, weight: Tensor) -> None:
         """Take over a new weight [out, in] of the linear layer at `path`."""
-        self._places[path].copy_(weight)
+        matrix, index = self._places[path]
+        matrix.replace(index, weight)
 
     def reload(self) -> None:
-        """Copy all weights again from the modules, which have been trained."""
-        for i, source in enumerate(self._sources):
-            for name, place in places(self.layers[i], self.shape):
-                place.copy_(source.get_submodule(name).weight.data)
-            if (fused := self.layers[i].qkv_bias) is not None:
-                fused.copy_(torch.cat([getattr(source.self_attn, name).bias.data for name in PROJECTIONS]))
+        """Read all weights again from the modules, which have been trained."""
+        for matrix in (self._unembed, *(matrix for matrix, _ in self._places.values())):
+            matrix.reread()
+
+    def logits(self, states: Tensor) -> Tensor:
+        return self._unembed(self.norm(states))
 
     @torch.no_grad()
     def start(self, prompts: Sequence[Sequence[int]], copies: Sequence[int], room: int) -> Start:
@@ -130,16 +165,14 @@ class FusedDecoder:
             )
             states = self._rest(layer, states, mixed.transpose(1, 2).flatten(2))
         last = states[torch.arange(len(prompts), device=device), lengths - 1]
-        logits = cast(Tensor, self.head(self.norm(last)))
+        logits = self.logits(last)
         kept = None if boundary is None else [boundary[i, : len(p)] for i, p in enumerate(prompts)]
         return Start(logits[index], _RunningFused(self, caches, lengths[index]), kept)
 
     def _qkv(self, layer: Layer, states: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values [..., heads, width] of states [..., D], turned by their positions."""
         shape = self.shape
-        mixed = product(layer.norm(states), layer.qkv)
-        if layer.qkv_bias is not None:
-            mixed = mixed + layer.qkv_bias
+        mixed = layer.qkv(layer.norm(states))
         turning, v = mixed.split(
             [(shape.heads + shape.kv_heads) * shape.head_width, shape.kv_heads * shape.head_width], -1
         )
@@ -153,14 +186,9 @@ class FusedDecoder:
 
     def _rest(self, layer: Layer, states: Tensor, mixed: Tensor) -> Tensor:
         """What follows attention, with both residual sums."""
-        out = product(mixed, layer.out)
-        states = states + (out if layer.out_bias is None else out + layer.out_bias)
-        x = layer.mlp_norm(states)
-        if is_narrow(x):
-            gate, up = (layer.gate_up @ x.t()).chunk(2)
-            return states + (layer.down @ self.shape.activation(gate).mul_(up)).t()
-        gate, up = linear(x, layer.gate_up).chunk(2, dim=-1)
-        return states + linear(self.shape.activation(gate).mul_(up), layer.down)
+        states = states + layer.out(mixed)
+        gate, up = layer.gate_up(layer.mlp_norm(states)).chunk(2, dim=-1)
+        return states + layer.down(self.shape.activation(gate).mul_(up))
 
 
 class _RunningFused:
@@ -173,7 +201,7 @@ class _RunningFused:
     def step(self, tokens_B: Tensor) -> Tensor:
         decoder = self.decoder
         states = self._through(tokens_B, len(decoder.layers))
-        return cast(Tensor, decoder.head(decoder.norm(states)))
+        return decoder.logits(states)
 
     @torch.no_grad()
     def step_lower(self, tokens_B: Tensor) -> Tensor | None:
@@ -218,10 +246,13 @@ def is_narrow(x: Tensor) -> bool:
     return x.dim() == 2 and len(x) <= NARROW and x.device.type == "cpu"
 
 
-def product(x: Tensor, weight: Tensor) -> Tensor:
-    """x W^T for rows x [..., in]. A few rows are multiplied as columns from the left: MKL then reads the weights as
-    they lie, where x W^T makes it pack them anew for every step (measured in docs/performance.md)."""
-    return (weight @ x.t()).t() if is_narrow(x) else linear(x, weight)
+def product(x: Tensor, *, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x W^T + b for rows x [..., in] and a weight that is not packed. A few rows are multiplied as columns from the
+    left: MKL then reads the weights as they lie, where x W^T makes it pack them anew for every step."""
+    if not is_narrow(x):
+        return linear(x, weight, bias)
+    out = (weight @ x.t()).t()
+    return out if bias is None else out + bias
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -245,34 +276,29 @@ class Norm(nn.Module):
 
 
 def fuse(module: Any) -> Layer:
-    """Copies of one layer's weights, side by side."""
+    """One layer's weights, side by side."""
     attention, mlp = module.self_attn, module.mlp
-    projections = [getattr(attention, name) for name in PROJECTIONS]
-    biases = [p.bias for p in projections]
     normed = hasattr(attention, "q_norm")
     return Layer(
         norm=Norm(module.input_layernorm),
-        qkv=torch.cat([p.weight.data for p in projections]),
-        qkv_bias=None if biases[0] is None else torch.cat([b.data for b in biases]),
+        qkv=Matrix(*(getattr(attention, name) for name in PROJECTIONS)),
         q_norm=Norm(attention.q_norm) if normed else None,
         k_norm=Norm(attention.k_norm) if normed else None,
-        out=attention.o_proj.weight.data.clone(),
-        out_bias=attention.o_proj.bias,
+        out=Matrix(attention.o_proj),
         mlp_norm=Norm(module.post_attention_layernorm),
-        gate_up=torch.cat([mlp.gate_proj.weight.data, mlp.up_proj.weight.data]),
-        down=mlp.down_proj.weight.data.clone(),
+        gate_up=Matrix(mlp.gate_proj, mlp.up_proj),
+        down=Matrix(mlp.down_proj),
     )
 
 
-def places(layer: Layer, shape: Shape) -> list[tuple[str, Tensor]]:
-    """Where each linear layer's weight stands in the fused ones."""
-    q, kv = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
-    gate, up = layer.gate_up.chunk(2)
-    named = dict(zip(PROJECTIONS, layer.qkv.split([q, kv, kv]), strict=True)) | {"o_proj": layer.out}
-    return [(f"self_attn.{name}", place) for name, place in named.items()] + [
-        ("mlp.gate_proj", gate),
-        ("mlp.up_proj", up),
-        ("mlp.down_proj", layer.down),
+def places(layer: Layer) -> list[tuple[str, tuple[Matrix, int]]]:
+    """Where each linear layer stands: the product that it is part of, and its place there."""
+    return [
+        *((f"self_attn.{name}", (layer.qkv, i)) for i, name in enumerate(PROJECTIONS)),
+        ("self_attn.o_proj", (layer.out, 0)),
+        ("mlp.gate_proj", (layer.gate_up, 0)),
+        ("mlp.up_proj", (layer.gate_up, 1)),
+        ("mlp.down_proj", (layer.down, 0)),
     ]
 
 

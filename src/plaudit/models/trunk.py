@@ -21,6 +21,7 @@ from plaudit.models.decoding import Decoder, ModuleDecoder
 from plaudit.models.fused import FusedDecoder, fused_decoder
 from plaudit.models.lora import LoRA, Switch, hook_into, linears_in, merged_weight
 from plaudit.models.memory import StateMemory
+from plaudit.models.packed import pack_linears
 from plaudit.models.quantised import is_quantised, make_plain
 from plaudit.models.recompute import recomputing
 from plaudit.models.structure import find_layers, name_of_layers, split_decoder
@@ -86,6 +87,7 @@ class Trunk(nn.Module):
         self.activation_checkpointing = activation_checkpointing and self._layers_name is not None
         self.linears = linears_in([(f"{path}.{i}", layers[i]) for i in range(split_depth, len(layers))])
         hook_into(self.linears, self.switch)
+        pack_linears(self.model)
         self._softcap: float | None = getattr(model.config, "final_logit_softcapping", None)
         self._hash: str | None = None
         self._check_head()

@@ -1,0 +1,103 @@
+"""Frozen weights, packed once for the processor that multiplies by them (oneDNN, float32, on a CPU).
+
+A product with a plain weight packs it anew each time: for a few rows that costs more than the product itself, and for
+a thousand still a fifth (docs/performance.md). Where oneDNN is missing, or does not prove to give the same numbers,
+everything goes on with plain weights.
+"""
+
+from __future__ import annotations
+
+import copy
+from functools import cache, cached_property
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+ROWS = 32
+"""For how many rows weights are packed. The same packing was the fastest for 1024 rows too."""
+
+
+class Packed:
+    """x W^T + b for rows x [..., in] and a weight that does not change; the gradient goes to x alone."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        self.weight, self.bias = weight.detach(), bias
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x.requires_grad and torch.is_grad_enabled():
+            return cast(Tensor, _Product.apply(x, self))
+        return multiply(x, self.there, self.bias)
+
+    @cached_property
+    def there(self) -> Tensor:
+        """Packed for the way there, when it is first gone."""
+        return pack(self.weight)
+
+    @cached_property
+    def back(self) -> Tensor:
+        """Packed for the gradient's way back."""
+        return pack(self.weight.t().contiguous())
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, packed: Packed) -> Tensor:
+        ctx.packed = packed
+        return multiply(x, packed.there, packed.bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return multiply(grads[0].contiguous(), ctx.packed.back, None), None
+
+
+class PackedLinear(nn.Linear):
+    """A linear layer whose weight is frozen. Its copies are plain: they may be trained or merged into."""
+
+    packed: Packed
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.packed(input) if input.dtype == torch.float32 else super().forward(input)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> nn.Linear:
+        plain = nn.Linear.__new__(nn.Linear)
+        memo[id(self)] = plain
+        plain.__dict__.update(copy.deepcopy({k: v for k, v in self.__dict__.items() if k != "packed"}, memo))
+        return plain
+
+
+def pack_linears(module: nn.Module) -> None:
+    """Pack every plain linear layer inside a frozen module, in place, where this processor allows it."""
+    for child in module.modules():
+        if type(child) is nn.Linear and can_pack(child.weight):
+            child.__class__ = PackedLinear
+            child.__dict__["packed"] = Packed(child.weight, child.bias)
+
+
+def can_pack(weight: Tensor) -> bool:
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and packing_works()
+
+
+@cache
+def packing_works() -> bool:
+    """Whether oneDNN's products are there and give the numbers of plain ones."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    weight, x = torch.linspace(-1, 1, 24 * 40).view(24, 40), torch.linspace(-2, 1, 3 * 40).view(3, 40)
+    bias = torch.linspace(0, 1, 24)
+    try:
+        found = multiply(x, pack(weight), bias)
+    except (AttributeError, RuntimeError, NotImplementedError):
+        return False
+    return torch.allclose(found, linear(x, weight, bias), atol=1e-5, rtol=1e-5)
+
+
+def pack(weight: Tensor) -> Tensor:
+    """An opaque tensor that `multiply` takes for the weight [out, in]."""
+    return cast(Tensor, torch.ops.mkldnn._reorder_linear_weight(weight, ROWS))
+
+
+def multiply(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+    out = torch.ops.mkldnn._linear_pointwise(x.flatten(0, -2), packed, bias, "none", [], "")
+    return cast(Tensor, out).unflatten(0, x.shape[:-1])
