@@ -19,12 +19,12 @@ from plaudit.data.chat import Chat
 from plaudit.material import Material
 from plaudit.models.costs import Network, matmul_rate, network_of
 from plaudit.models.loading import check_model_path, choose_device
+from plaudit.models.packed import packing_works
 from plaudit.models.quantised import BYTES_PER_WEIGHT
 from plaudit.recipe import Recipe
 from plaudit.rl.costs import ppo_flops
+from plaudit.tensors import logits_chunk
 
-LOGITS_CHUNK = 1024
-"""Tokens whose logits exist at a time; see `tensors.token_logprobs`."""
 LOGITS_COPIES = 4
 """Logits, log-probs, probabilities and the gradient, in float32."""
 PROGRAM_BYTES = 0.5e9
@@ -84,13 +84,26 @@ def make_plan(recipe: Recipe) -> Plan:
     chat = Chat.load(path, recipe.model.chat_template)
     lengths = [len(chat.prompt_ids(p)) for p in material.ppo_prompts(chat, 0)]
     plan = Plan(available=memory_of(device), rate=matmul_rate(device, dtype), steps=recipe.ppo.steps)
-    add_memory(plan, recipe, network, longest=max(lengths), size=dtype.itemsize)
+    packs = device.type == "cpu" and dtype == torch.float32 and packing_works()
+    add_memory(
+        plan, recipe, network, longest=max(lengths), size=dtype.itemsize, on_cpu=device.type == "cpu", packs=packs
+    )
     add_time(plan, recipe, network, prompt=sum(lengths) / len(lengths))
     return plan
 
 
-def add_memory(plan: Plan, recipe: Recipe, network: Network, *, longest: int, size: int) -> None:
-    """Fill in `plan.memory`, in bytes; `size` is that of a weight, `longest` the longest prompt in tokens."""
+def add_memory(
+    plan: Plan,
+    recipe: Recipe,
+    network: Network,
+    *,
+    longest: int,
+    size: int,
+    on_cpu: bool = False,
+    packs: bool = False,
+) -> None:
+    """Fill in `plan.memory`, in bytes; `size` is that of a weight, `longest` the longest prompt in tokens. `packs`:
+    frozen weights are packed for the processor, above the split for both ways."""
     ppo, depth, checkpointing = recipe.ppo, recipe.model.split_depth, recipe.model.activation_checkpointing
     rows = ppo.prompts_per_step * ppo.responses_per_prompt
     line = longest + ppo.max_new_tokens
@@ -99,13 +112,15 @@ def add_memory(plan: Plan, recipe: Recipe, network: Network, *, longest: int, si
     trained = sum(network.lora(adapter, depth) for adapter in (ppo.adapter, ppo.value_adapter) if adapter is not None)
     packed = network.layers * network.linear_weights if recipe.model.quantise == "nf4" else 0
     micro = min(ppo.tokens_per_microbatch, rows * line)
-    predicted = min(LOGITS_CHUNK, rows * ppo.max_new_tokens)
-    vocabulary = network.head_weights / network.width
+    vocabulary = network.head_weights // network.width
+    chunk = logits_chunk(vocabulary, frozen=ppo.adapter.kind == "lora", cpu=on_cpu)
+    predicted = min(chunk, rows * ppo.max_new_tokens)
     judge = 0 if ppo.reward is not None else network.lora(recipe.reward.adapter, depth)
     plan.memory = {
         "program": PROGRAM_BYTES,
         "trunk, frozen": (weights + network.other_weights - packed) * size + packed * BYTES_PER_WEIGHT,
         "decoder (a fused copy of the layers)": weights * size,
+        "frozen weights, packed": packs * 2 * (top * network.linear_weights + network.head_weights) * size,
         "policy and value, with gradient and Adam": trained * 16,
         "judge": judge * 4,
         "cache of keys and values": rows * line * network.layers * 2 * network.kv_width * size,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
 from plaudit.tensors import (
+    Head,
     logprobs_and_entropy,
     masked_mean,
     masked_sum,
@@ -54,6 +56,10 @@ def test_whitening_equal_values_is_no_nan() -> None:
     assert whiten(torch.full((2, 2), 4.0), torch.ones(2, 2, dtype=torch.bool)).abs().max().item() == 0.0
 
 
+def head(unembed: Callable[[Tensor], Tensor], *, frozen: bool = False, chunk: int = 1024) -> Head:
+    return Head(unembed=unembed, frozen=frozen, chunk=chunk)
+
+
 LOGITS = torch.tensor([[math.log(1.0), math.log(2.0), math.log(5.0)]])  # probabilities 1/8, 2/8, 5/8
 
 
@@ -66,7 +72,7 @@ def test_logprobs_and_entropy_by_hand() -> None:
 
 def test_temperature_divides_the_logits() -> None:
     states, tokens = torch.eye(3)[:1], torch.tensor([1])
-    found, entropy = token_logprobs(states, tokens, lambda _: LOGITS, temperature=0.5)
+    found, entropy = token_logprobs(states, tokens, head(lambda _: LOGITS), temperature=0.5)
     # Probabilities in proportion to 1, 4, 25.
     assert found.item() == pytest.approx(math.log(4 / 30), abs=1e-6)
     assert entropy.item() == pytest.approx(-sum(p * math.log(p) for p in (1 / 30, 4 / 30, 25 / 30)), abs=1e-6)
@@ -82,30 +88,45 @@ def test_the_nucleus_is_the_smallest_set_that_reaches_top_p() -> None:
     assert left(0.9) == [True, True, True]
     assert left(1.0) == [True, True, True]
     assert left(0.6, keep=0) == [True, False, True]  # the sampled token keeps its log-prob
-    found, entropy = token_logprobs(torch.eye(3)[:1], torch.tensor([1]), lambda _: LOGITS, top_p=0.7)
+    found, entropy = token_logprobs(torch.eye(3)[:1], torch.tensor([1]), head(lambda _: LOGITS), top_p=0.7)
     assert found.item() == pytest.approx(math.log(2 / 7), abs=1e-6)
     assert entropy.item() == pytest.approx(-(2 / 7) * math.log(2 / 7) - (5 / 7) * math.log(5 / 7), abs=1e-6)
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 7, 1000])
+@pytest.mark.parametrize("frozen", [True, False])
 @pytest.mark.parametrize("top_p", [1.0, 0.8])
-def test_chunks_of_the_head_change_nothing(chunk: int, top_p: float) -> None:
+def test_chunks_of_the_head_change_nothing(chunk: int, frozen: bool, top_p: float) -> None:
+    """Values, and gradients of any mixture of the log-probs, against plain log-softmaxes in float64."""
     generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(11, 6, generator=generator).requires_grad_()
+    weight = torch.randn(11, 6, generator=generator).requires_grad_(not frozen)
     states = torch.randn(7, 6, generator=generator).requires_grad_()
     tokens = torch.randint(11, (7,), generator=generator)
-
-    def gradients(chunk: int) -> tuple[Tensor, ...]:
-        found, entropy = token_logprobs(
-            states, tokens, lambda s: s @ weight.T, temperature=0.7, top_p=top_p, chunk=chunk
-        )
-        return found, entropy, *torch.autograd.grad(found.sum() + entropy.sum(), (weight, states))
-
-    for one, other in zip(gradients(chunk), gradients(64), strict=True):
+    mixture = torch.randn(7, generator=generator)
+    trained = (states,) if frozen else (states, weight)
+    found, entropy = token_logprobs(
+        states, tokens, head(lambda s: s @ weight.T, frozen=frozen, chunk=chunk), temperature=0.7, top_p=top_p
+    )
+    gradients = torch.autograd.grad((found * mixture).sum() + entropy.sum(), trained)
+    exact = nucleus(states.double() @ weight.double().T / 0.7, top_p, keep=tokens).log_softmax(-1)
+    expected = exact[torch.arange(7), tokens]
+    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
+    spread = -(exact.exp() * exact.clamp(min=-1e9)).sum(-1)
+    torch.testing.assert_close(entropy.double(), spread, atol=1e-5, rtol=1e-5)
+    for one, other in zip(gradients, torch.autograd.grad((expected * mixture).sum(), trained), strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
-def test_chunked_logits_never_exist_at_once() -> None:
+def test_a_log_prob_too_small_for_a_chance_is_finite() -> None:
+    logits = torch.tensor([[0.0, 200.0]]).requires_grad_()
+    found, _ = logprobs_and_entropy(logits, torch.tensor([0]))
+    assert found.item() == -200.0
+    (gradient,) = torch.autograd.grad(found.sum(), logits)
+    assert gradient.tolist() == [[1.0, -1.0]]
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_chunked_logits_never_exist_at_once(frozen: bool) -> None:
     largest = 0
 
     def unembed(states: Tensor) -> Tensor:
@@ -114,10 +135,10 @@ def test_chunked_logits_never_exist_at_once() -> None:
         return states @ torch.ones(4, 5)
 
     states = torch.ones(20, 4, requires_grad=True)
-    token_logprobs(states, torch.zeros(20, dtype=torch.long), unembed, chunk=8)[0].sum().backward()
+    token_logprobs(states, torch.zeros(20, dtype=torch.long), head(unembed, frozen=frozen, chunk=8))[0].sum().backward()
     assert largest == 8
 
 
 def test_no_tokens_are_no_error() -> None:
-    found, entropy = token_logprobs(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long), lambda s: s)
+    found, entropy = token_logprobs(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long), head(lambda s: s))
     assert found.shape == entropy.shape == (0,)

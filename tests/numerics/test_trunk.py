@@ -63,7 +63,7 @@ def test_logprobs_of_a_ragged_batch_equal_those_of_each_response_alone(kind: str
     tokens = tiny.sequences(LENGTHS)
     states = predicting_states(made, run_lower(made, tiny.bundles(tokens, PROMPTS, last=False)), part="policy")
     responses = torch.cat([one[n:] for one, n in zip(tokens, PROMPTS, strict=True)])
-    found, _ = token_logprobs(states, responses, made.unembed("policy"), temperature=0.7)
+    found, _ = token_logprobs(states, responses, made.head("policy"), temperature=0.7)
     expected: list[float] = []
     for one, n in zip(tokens, PROMPTS, strict=True):
         logprobs = (alone(merged, one).double() / 0.7).log_softmax(-1)

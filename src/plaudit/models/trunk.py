@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Literal, cast
 
@@ -25,6 +25,7 @@ from plaudit.models.packed import pack_linears
 from plaudit.models.quantised import is_quantised, make_plain
 from plaudit.models.recompute import recomputing
 from plaudit.models.structure import find_layers, name_of_layers, split_decoder
+from plaudit.tensors import Head, logits_chunk
 from plaudit.types import InputError
 
 
@@ -164,8 +165,14 @@ class Trunk(nn.Module):
         logits = cast(nn.Module, head)(states)
         return torch.tanh(logits / self._softcap) * self._softcap if self._softcap else logits
 
-    def unembed(self, part: str | None) -> Callable[[Tensor], Tensor]:
-        return lambda states: self.logits(states, part=part)
+    def head(self, part: str | None) -> Head:
+        """The head that a part speaks by."""
+        frozen = part is None or not isinstance(self.part(part), FullCopy)
+        return Head(
+            unembed=lambda states: self.logits(states, part=part),
+            frozen=frozen,
+            chunk=logits_chunk(self.vocabulary, frozen=frozen, cpu=self.device.type == "cpu"),
+        )
 
     # -- merging ------------------------------------------------------------------------------------------------
 
@@ -222,6 +229,10 @@ class Trunk(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.model.device
+
+    @property
+    def vocabulary(self) -> int:
+        return cast(int, self.model.config.get_text_config().vocab_size)
 
     @property
     def width(self) -> int:

@@ -262,7 +262,7 @@ def minibatch_gradients(
         logprobs_N, entropy_N = token_logprobs(
             states_ND,
             real(rollout.response_tokens_BT),
-            trunk.unembed(POLICY),
+            trunk.head(POLICY),
             temperature=config.temperature,
             top_p=config.top_p,
         )

@@ -173,7 +173,7 @@ def read_off(
             states_ND = predicting_states(trunk, some, part=part)
             if logprobs:
                 found_N, _ = token_logprobs(
-                    states_ND, tokens_N, trunk.unembed(part), temperature=config.temperature, top_p=config.top_p
+                    states_ND, tokens_N, trunk.head(part), temperature=config.temperature, top_p=config.top_p
                 )
                 grid = grids[part is None]
                 grid[rows] = grid[rows].masked_scatter(mask_BT[rows], found_N)

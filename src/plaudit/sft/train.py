@@ -40,7 +40,7 @@ def completion_loss(trunk: Trunk, examples: Sequence[Example]) -> Tensor:
     """Summed negative log-likelihood (nats) of the completions' tokens, EOS included; the prompt costs nothing."""
     states_ND = predicting_states(trunk, [e.bundle for e in examples], part=PART)
     tokens_N = torch.cat([e.completion for e in examples])
-    return -token_logprobs(states_ND, tokens_N, trunk.unembed(PART))[0].sum()
+    return -token_logprobs(states_ND, tokens_N, trunk.head(PART))[0].sum()
 
 
 def train_sft(
