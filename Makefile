@@ -47,6 +47,16 @@ real: real-arguments $(STAMP) ## run on a real model and real people's pairs: MO
 bench: $(STAMP) ## time and memory against the peers: MODEL=folder [DATA=folder] [BENCH='--runs 1 --only sft'] [BENCH=--quick]
 	$(BIN)/python benchmarks/bench.py $(if $(MODEL),--model '$(MODEL)') $(if $(DATA),--data '$(DATA)') $(BENCH)
 
+.PHONY: learn
+learn: $(STAMP) ## what is learned in what time (hours): MODEL=folder DATA=folder
+	@test -n "$(MODEL)" && test -n "$(DATA)" \
+		|| { echo "usage: make learn MODEL=<model folder> DATA=<data folder>" >&2; exit 2; }
+	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/depth.py world
+	$(BIN)/python benchmarks/depth.py model --model '$(MODEL)' --data '$(DATA)'
+	$(BIN)/python benchmarks/heldout.py --model '$(MODEL)' --data '$(DATA)'
+	$(BIN)/python benchmarks/equal_reward.py --model '$(MODEL)' --data '$(DATA)'
+
 .PHONY: check
 check: $(STAMP) ## format, lint, types and import rules
 	$(BIN)/ruff format --check .

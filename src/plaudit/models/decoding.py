@@ -6,6 +6,7 @@ Two decoders answer. `ModuleDecoder` runs any causal language model of transform
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -50,6 +51,11 @@ class Start:
         self.logits_BV, self.running, self.prompt_states = logits_BV, running, prompt_states
 
 
+def _cache_argument(model: PreTrainedModel) -> str:
+    """The name of the cache among the model's arguments: from transformers 5.24 on it is `cache`, family by family."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+
+
 class ModuleDecoder:
     """Any causal language model of transformers."""
 
@@ -72,9 +78,9 @@ class ModuleDecoder:
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
+            **{_cache_argument(self.model): cache},
         )
         index = torch.tensor(copies, device=device)
         if len(copies) != len(prompts) or list(copies) != list(range(len(prompts))):
@@ -93,8 +99,8 @@ class _RunningModule:
             input_ids=tokens_B.unsqueeze(1),
             attention_mask=self.mask_BS,
             position_ids=self.position_B.unsqueeze(1),
-            past_key_values=self.cache,
             use_cache=True,
+            **{_cache_argument(self.model): self.cache},
         )
         return out.logits[:, -1]
 

@@ -31,7 +31,8 @@ TOLERANCE = 1e-3
 class Matrix:
     """Linear layers over one input as one product: x -> x [W1; W2; ...]^T + b.
 
-    It reads the layers' own weights, or those that were set in their place, when it is first used after a change.
+    When it is first used after a change it reads the layers' own weights, or those that were set in their place: of
+    all of them or of none, since nothing but the product is kept.
     """
 
     def __init__(self, *sources: nn.Linear) -> None:
@@ -59,9 +60,11 @@ class Matrix:
             return self.sources[0].packed
         weights = [self._replaced.get(i, source.weight.data) for i, source in enumerate(self.sources)]
         biases = [source.bias.data for source in self.sources if cast("Tensor | None", source.bias) is not None]
+        assert len(self._replaced) in (0, len(self.sources)), "a weight was set for some of the layers alone"
+        self._replaced = {}
         weight = torch.cat(weights) if len(weights) > 1 else weights[0]
         bias = torch.cat(biases) if biases else None
-        return Packed(weight, bias) if can_pack(weight) else partial(product, weight=weight, bias=bias)
+        return Packed.one_way(weight, bias) if can_pack(weight) else partial(product, weight=weight, bias=bias)
 
 
 @dataclass

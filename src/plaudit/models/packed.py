@@ -23,7 +23,16 @@ class Packed:
     """x W^T + b for rows x [..., in] and a weight that does not change; the gradient goes to x alone."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        self.weight, self.bias = weight.detach(), bias
+        self.weight: Tensor | None = weight.detach()
+        self.bias = bias
+
+    @classmethod
+    def one_way(cls, weight: Tensor, bias: Tensor | None = None) -> Packed:
+        """For decoding: without gradients, and without a hold on the plain weight."""
+        made = cls(weight, bias)
+        made.there  # noqa: B018  packed now
+        made.weight = None
+        return made
 
     def __call__(self, x: Tensor) -> Tensor:
         if x.requires_grad and torch.is_grad_enabled():
@@ -33,11 +42,13 @@ class Packed:
     @cached_property
     def there(self) -> Tensor:
         """Packed for the way there, when it is first gone."""
+        assert self.weight is not None
         return pack(self.weight)
 
     @cached_property
     def back(self) -> Tensor:
         """Packed for the gradient's way back."""
+        assert self.weight is not None, "a product of one way has no gradient"
         return pack(self.weight.t().contiguous())
 
 
@@ -58,7 +69,9 @@ class PackedLinear(nn.Linear):
     packed: Packed
 
     def forward(self, input: Tensor) -> Tensor:
-        return self.packed(input) if input.dtype == torch.float32 else super().forward(input)
+        """Few rows are not worth the memory of a packed weight: a layer that sees no more of them never has one."""
+        many = input.numel() >= ROWS * self.in_features
+        return self.packed(input) if many and input.dtype == torch.float32 else super().forward(input)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> nn.Linear:
         plain = nn.Linear.__new__(nn.Linear)
