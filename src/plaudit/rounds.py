@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from plaudit.data.formats import content_hash, current_judgements, prompt_of, read_judgements
+from plaudit.contest import Contest, reward_of
+from plaudit.data.formats import content_hash, current_judgements, read_judgements
+from plaudit.data.responses import by_prompt, distinct_responses, response_row
 from plaudit.data.split import split_by_prompt
-from plaudit.evaluation.compare import Answers, Scorer, compare
 from plaudit.evaluation.judge import judge_figures
 from plaudit.evaluation.report import write_report
-from plaudit.evaluation.truth import skill
-from plaudit.evaluation.winrate import Prefer, by_panel, by_scores
 from plaudit.feedback.collect import collect_judgements
 from plaudit.material import Material
-from plaudit.plugins import resolve_plugin
 from plaudit.progress import Journal
 from plaudit.recipe import Recipe
 from plaudit.recipe_file import dump_recipe
@@ -25,22 +23,17 @@ from plaudit.reward.model import RewardModel
 from plaudit.reward.scale import Standardised
 from plaudit.reward.train import train_judge
 from plaudit.rl.ppo import ppo
-from plaudit.rl.shaping import combine_objectives
 from plaudit.run_folder import Result, RunFolder, read_rows, write_json, write_rows
 from plaudit.sft.train import train_sft
 from plaudit.types import InputError, Judgement, Prompt, Response, RewardFunction, Sampling
 from plaudit.workshop import Workshop
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
 Act = Literal["sft", "sample", "reward", "ppo", "evaluate"]
 FOLDERS: dict[Act, str] = {
     "sft": "sft", "sample": "responses", "reward": "reward", "ppo": "ppo", "evaluate": "evaluation",
 }  # fmt: skip
-OTHER_PEOPLE = 500_000
-"""Added to the seed for the people who compare checkpoints: they are not those who taught the judge."""
-SAMPLING, CENTRING, EVALUATION = -1, -1_000_000, -2_000_000
+RESPONSES = "responses.jsonl"
+SAMPLING, CENTRING = -1, -1_000_000
 """Occasions on which models speak (a round counts down from the first); PPO's steps are 0 and more."""
 
 __all__ = ["Act", "RunResult", "run", "run_act", "write_report"]
@@ -163,13 +156,13 @@ class Job:
                 policy, repeated, sampling, occasion=SAMPLING - index, batch_size=config.batch_size, journal=journal
             )
             checkpoint = self._checkpoint_name(index)
-            rows: list[dict[str, object]] = []
-            for prompt, one in zip(repeated, said, strict=True):
-                text = workshop.chat.text_of(one.tokens, sampling.stop)
-                response = Response(text=text, checkpoint=checkpoint, sampling=sampling, finished=one.finished)
-                rows.append({"prompt": [asdict(m) for m in prompt.messages], "response": asdict(response)})
-            write_rows(folder / "responses.jsonl", rows)
-            return {"prompts": len(prompts), "responses": len(rows)}
+            texts = [workshop.chat.text_of(one.tokens, sampling.stop) for one in said]
+            responses = [
+                Response(text=text, checkpoint=checkpoint, sampling=sampling, finished=one.finished)
+                for text, one in zip(texts, said, strict=True)
+            ]
+            write_rows(folder / RESPONSES, map(response_row, repeated, responses))
+            return {"prompts": len(prompts), "responses": len(responses)}
 
         inputs = self._inputs("sample", "model", "world", policy=self._policy_source(index))
         self.folder.act(f"round_{index}/responses", inputs, do)
@@ -187,13 +180,7 @@ class Job:
 
     def _responses(self, index: int) -> list[tuple[Prompt, list[Response]]]:
         """What was sampled in a round, prompt by prompt."""
-        tasks: dict[str, tuple[Prompt, list[Response]]] = {}
-        for row in read_rows(self.path(index, "responses", "responses.jsonl")):
-            prompt, fields = prompt_of(row["prompt"]), row["response"]
-            sampling = fields["sampling"] | {"stop": tuple(fields["sampling"].get("stop", ()))}
-            response = Response(**fields | {"sampling": Sampling(**sampling)})
-            tasks.setdefault(prompt.id, (prompt, []))[1].append(response)
-        return list(tasks.values())
+        return by_prompt(read_rows(self.path(index, "responses", RESPONSES)))
 
     def reward(self, index: int) -> None:
         """The judge, trained on every ranking so far; a second one on other prompts where the recipe asks for it."""
@@ -349,38 +336,27 @@ class Job:
 
     def evaluate(self, index: int) -> None:
         """Base, SFT and RLHF (and the ceiling) answer the same held-out prompts."""
-        recipe, world = self.recipe, self.material.world
-        checkpoints = self._checkpoints(index)
+        recipe, checkpoints = self.recipe, self._checkpoints(index)
 
         def do(folder: Path, journal: Journal) -> Result:
+            judges = {} if recipe.ppo.reward is not None else {"judge": self._judge(index)}
+            if judges and recipe.reward.second_judge:
+                judges["second_judge"] = self._judge(index, "second")
+            contest = Contest(
+                recipe=recipe,
+                workshop=self.workshop,
+                world=self.material.world,
+                judges=judges,
+                sampling=self._evaluation_sampling(),
+            )
             prompts = self.material.evaluation_prompts(self.workshop.chat)
-            answers: dict[str, Answers] = {}
-            skills: dict[str, dict[str, float]] = {}
-            for name, path in checkpoints.items():
-                model = self.workshop.load_model(path)
-                answers[name] = self._answers(model, prompts, journal)
-                if world is not None:
-                    skills[name] = skill(world.skills(), lambda t, m=model: self.workshop.complete(m, t)).as_dict()
-            scorers = self._scorers(index)
-            prefer, by = self._prefer(scorers)
-            with self.workshop.trunk.memory.kept():  # the judges read the same texts
-                result = compare(
-                    prompts,
-                    answers,
-                    truth=None if world is None else world.truth(),
-                    prefer=prefer,
-                    scorers=scorers,
-                    resamples=recipe.evaluation.resamples,
-                    seed=recipe.seed,
-                )
-            for name, estimate in skills.items():
-                result["truth"][name]["skill"] = estimate
+            result, answers = contest.hold(prompts, checkpoints, journal)
             rows = [{"prompt": p.messages[-1].content} for p in prompts]
             write_rows(
                 folder / "samples.jsonl",
                 [row | {n: a.texts[i] for n, a in answers.items()} for i, row in enumerate(rows)],
             )
-            return result | {"win_rate_by": by} | self.material.noted
+            return result | self.material.noted
 
         made = {name: source_of(path) for name, path in checkpoints.items()}
         inputs = self._inputs(
@@ -399,45 +375,9 @@ class Job:
         best = {} if self.recipe.evaluation.ceiling is None else {"ceiling": str(self.path(index, "ceiling", "model"))}
         return base | {"sft": self.workshop.sft_model, "rlhf": str(self.path(index, "ppo", "model"))} | best
 
-    def _answers(self, model: PreTrainedModel, prompts: Sequence[Prompt], journal: Journal) -> Answers:
-        config, sampling = self.recipe.evaluation, self._evaluation_sampling()
-        said = self.workshop.speak(
-            model, prompts, sampling, occasion=EVALUATION, batch_size=config.batch_size, journal=journal
-        )
-        texts = tuple(self.workshop.chat.text_of(s.tokens, sampling.stop) for s in said)
-        return Answers(texts=texts, finished=tuple(s.finished for s in said))
-
     def _evaluation_sampling(self) -> Sampling:
         config = self.recipe.evaluation
         return replace(self._ppo_sampling(), temperature=config.temperature, top_p=config.top_p)
-
-    def _scorers(self, index: int) -> dict[str, Scorer]:
-        """The judges by name, each with one score per answer: the objectives weighted as PPO weighs them."""
-        if self.recipe.ppo.reward is not None:
-            return {}
-        judges = {"judge": self._judge(index)}
-        if self.recipe.reward.second_judge:
-            judges["second_judge"] = self._judge(index, "second")
-
-        def scorer(judge: RewardModel) -> Scorer:
-            weights = self.recipe.ppo.objective_weights
-            return lambda p, t: combine_objectives(judge(p, t), judge.objectives, weights).tolist()
-
-        return {name: scorer(judge) for name, judge in judges.items()}
-
-    def _prefer(self, scorers: Mapping[str, Scorer]) -> tuple[Prefer, str]:
-        """Who says which of two answers is better: people where there are any, else the judge PPO has not seen."""
-        world = self.material.world
-        if world is not None:
-            panel = world.annotators(seed=self.recipe.seed + OTHER_PEOPLE)
-            return by_panel(panel), "people of the world who did not teach the judge"
-        if "second_judge" in scorers:
-            return by_scores(scorers["second_judge"]), "the second judge"
-        if "judge" in scorers:
-            return by_scores(scorers["judge"]), "the judge itself"
-        return by_scores(
-            lambda p, t: reward_of(self.recipe.ppo.reward or "")(p, t).sum(dim=1).tolist()
-        ), "the reward itself"
 
     # -- lineage ------------------------------------------------------------------------------------------------
 
@@ -465,18 +405,3 @@ class Job:
 def source_of(path: str | None) -> str | None:
     """The content hash of a local file or folder, or the name as it stands (a hub name)."""
     return path if path is None or not Path(path).exists() else content_hash(Path(path))
-
-
-def reward_of(plugin: str) -> RewardFunction:
-    reward = resolve_plugin(plugin)()
-    if not isinstance(reward, RewardFunction):
-        raise InputError(
-            f"{plugin} gave {type(reward).__name__}: a reward function has `objectives` "
-            "and is called with prompts and responses"
-        )
-    return reward
-
-
-def distinct_responses(responses: Sequence[Response]) -> list[Response]:
-    """Each text once, and no empty one: people are shown what there is to tell apart."""
-    return list({r.text: r for r in responses if r.text.strip()}.values())
