@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from plaudit.evaluation.compare import Answers, Scorer, compare
+from plaudit.evaluation.compare import SCORE, Answers, Scorer, compare
 from plaudit.evaluation.truth import skill
 from plaudit.evaluation.winrate import Prefer, by_panel, by_scores
 from plaudit.plugins import resolve_plugin
@@ -67,22 +68,26 @@ class Contest:
 
     @property
     def scorers(self) -> dict[str, Scorer]:
-        """The judges by name, each with one score per answer: the objectives weighted as PPO weighs them."""
-        weights = self.recipe.ppo.objective_weights
+        """The judges by name. Their score weighs the objectives as PPO does."""
 
-        def scorer(judge: RewardModel) -> Scorer:
-            return lambda p, t: combine_objectives(judge(p, t), judge.objectives, weights).tolist()
+        def scorer(judge: RewardModel, prompts: Sequence[Prompt], texts: Sequence[str]) -> dict[str, list[float]]:
+            scores_BO = judge(prompts, texts)
+            total_B = combine_objectives(scores_BO, judge.objectives, self.recipe.ppo.objective_weights)
+            apart = zip(judge.objectives, scores_BO.T.tolist(), strict=True) if len(judge.objectives) > 1 else ()
+            return {SCORE: total_B.tolist(), **dict(apart)}
 
-        return {name: scorer(judge) for name, judge in self.judges.items()}
+        return {name: partial(scorer, judge) for name, judge in self.judges.items()}
 
     def who_prefers(self) -> tuple[Prefer, str]:
         """Who says which of two answers is better: people where there are any, else the judge PPO has not seen."""
         if self.world is not None:
             panel = self.world.annotators(seed=self.recipe.seed + OTHER_PEOPLE)
             return by_panel(panel), "people of the world who did not teach the judge"
-        for name, said in (("second_judge", "the second judge"), ("judge", "the judge itself")):
-            if name in self.judges:
-                return by_scores(self.scorers[name]), said
+        names = {"second_judge": "the second judge", "judge": "the judge itself"}
+        name = next((name for name in names if name in self.judges), None)
+        if name is not None:
+            scorer = self.scorers[name]
+            return by_scores(lambda p, t: scorer(p, t)[SCORE]), names[name]
         reward = reward_of(self.recipe.ppo.reward or "")
         return by_scores(lambda p, t: reward(p, t).sum(dim=1).tolist()), "the reward itself"
 

@@ -75,4 +75,10 @@ def test_two_steps_of_each_act(path: Path, tmp_path: Path, monkeypatch: pytest.M
         lines = (result.folder / "round_0" / act / "metrics.jsonl").read_text().splitlines()
         assert json.loads(lines[-1])["step"] >= 2, act
     assert only["evaluation"]["win_rate"]
+    judge = only["evaluation"]["judge"]
+    assert ("objectives" in judge) == (len({file.objective for file in recipe.data.preferences}) > 1)
+    if "objectives" in judge:  # a score is its objectives, as PPO weighs them
+        weights = recipe.ppo.objective_weights
+        parts = {name: weights.get(name, 1.0) * row["gain"]["value"] for name, row in judge["objectives"].items()}
+        assert sum(parts.values()) == pytest.approx(judge["gain"]["value"], abs=1e-6)
     assert result.report.is_file()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from plaudit.evaluation.compare import Answers, compare
@@ -143,6 +145,12 @@ def test_short_texts_have_figures_too() -> None:
         text_statistics([])
 
 
+def by_length(asked: Sequence[Prompt], said: Sequence[str]) -> dict[str, list[float]]:
+    """A judge of two objectives that pull apart: words, and minus twice the words."""
+    words = [float(len(text.split())) for text in said]
+    return {"score": words, "long": words, "short": [-2 * n for n in words]}
+
+
 def test_compare_puts_every_figure_in_its_place() -> None:
     texts = {"base": ("", ""), "sft": ("a a", "b b"), "rlhf": ("a a a", "b b b"), "ceiling": ("a a a a", "b b b b")}
     result = compare(
@@ -150,7 +158,7 @@ def test_compare_puts_every_figure_in_its_place() -> None:
         {name: Answers(texts=said, finished=(True, False)) for name, said in texts.items()},
         truth=lambda prompt, text: {"total": len(text.split()) / 4},
         prefer=lambda prompt, text_1, text_2: float(len(text_1) > len(text_2)),
-        scorers={"judge": lambda asked, said: [float(len(text.split())) for text in said]},
+        scorers={"judge": by_length},
         resamples=50,
         seed=0,
     )
@@ -164,4 +172,9 @@ def test_compare_puts_every_figure_in_its_place() -> None:
     assert result["truth_gain"]["total"] == {"value": 0.25, "low": 0.25, "high": 0.25}
     assert result["share_of_ceiling"] == 0.5  # a quarter gained, a half to be had
     assert result["judge"]["gain"]["value"] == 1.0
+    assert {name: row["gain"]["value"] for name, row in result["judge"]["objectives"].items()} == {
+        "long": 1.0,
+        "short": -2.0,
+    }
+    assert result["judge"]["objectives"]["short"]["rlhf"]["value"] == -6.0
     assert result["text"]["rlhf"]["words"] == 3.0

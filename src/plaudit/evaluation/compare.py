@@ -13,7 +13,9 @@ from plaudit.evaluation.winrate import Prefer, win_rate
 from plaudit.types import Estimate, Prompt, Truth
 
 BEFORE, AFTER = "sft", "rlhf"
-Scorer = Callable[[Sequence[Prompt], Sequence[str]], Sequence[float]]
+SCORE = "score"
+Scorer = Callable[[Sequence[Prompt], Sequence[str]], Mapping[str, Sequence[float]]]
+"""(prompts, texts) -> one number per answer under "score", and under its name each objective that the score is of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,7 @@ def compare(
 ) -> dict[str, Any]:
     """The evaluation of a round, ready for summary.json. `answers` has "sft", "rlhf" and perhaps others.
 
-    `scorers` are judges by name; each gives one score per answer.
+    `scorers` are judges by name.
     """
     texts = {name: a.texts for name, a in answers.items()}
     result: dict[str, Any] = {
@@ -53,9 +55,12 @@ def compare(
             start, end, best = (table[name]["total"].value for name in (BEFORE, AFTER, "ceiling"))
             result["share_of_ceiling"] = (end - start) / (best - start) if best > start else None
     for name, scorer in scorers.items():
-        result[name] = score_gain(
-            prompts, {k: scorer(prompts, texts[k]) for k in (BEFORE, AFTER)}, texts, resamples, seed
-        )
+        scores = {k: scorer(prompts, texts[k]) for k in (BEFORE, AFTER)}
+        gains = {
+            part: score_gain(prompts, {k: scores[k][part] for k in scores}, texts, resamples, seed)
+            for part in scores[BEFORE]
+        }
+        result[name] = gains.pop(SCORE) | ({"objectives": gains} if gains else {})
     return result
 
 

@@ -51,15 +51,20 @@ def measures(evaluation: Mapping[str, object]) -> list[Measure]:
             name = "hidden total" if objective == "total" else objective
             found.append(Measure(name=name, values=values, gain=change, known_range=(0.0, 1.0)))
     for key, section in evaluation.items():
-        change = figure(section, "gain")
-        if change is None:
-            continue
-        name = f"{key.replace('_', ' ')}’s score"
-        found.append(Measure(name=name, values=_values(mapping(section)), gain=change))
-        level = figure(section, "gain_at_equal_length")
-        if level is not None:
-            found.append(Measure(name=f"{name} at equal length", values={}, gain=level))
+        judge = f"{key.replace('_', ' ')}’s"
+        found += _gains(f"{judge} score", section)
+        for objective, apart in mapping(section, "objectives").items():
+            found += _gains(f"{judge} {objective} score", apart)
     return found
+
+
+def _gains(name: str, section: object) -> list[Measure]:
+    """A judge's score before and after, and its gain at equal length; nothing where there is no gain."""
+    change, level = figure(section, "gain"), figure(section, "gain_at_equal_length")
+    if change is None:
+        return []
+    found = [Measure(name=name, values=_values(mapping(section)), gain=change)]
+    return found + ([Measure(name=f"{name} at equal length", values={}, gain=level)] if level is not None else [])
 
 
 def weightiest(rows: Sequence[Measure]) -> Measure | None:
