@@ -94,7 +94,7 @@ class Plot:
 def draw(
     panel: Panel, rows: Sequence[Mapping[str, object]], *, prefix: str, level: tuple[str, float] | None = None
 ) -> Plot | None:
-    """The panel as SVG whose ids start with `prefix`; None where no row has any of its metrics.
+    """The panel as SVG whose ids start with `prefix`; None where none of its metrics comes twice: one point is no curve.
 
     `level` is a labelled horizontal line, a baseline.
     """
@@ -102,7 +102,7 @@ def draw(
     present = [
         (label, colour, xs, ys) for (label, xs, ys), colour in zip(curves, SERIES_COLOURS, strict=False) if len(xs)
     ]
-    if not present:
+    if not any(len(xs) > 1 for _, _, xs, _ in present):
         return None
     write = _percent if panel.share else _short
     words = [
