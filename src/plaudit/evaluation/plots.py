@@ -94,7 +94,7 @@ class Plot:
 def draw(
     panel: Panel, rows: Sequence[Mapping[str, object]], *, prefix: str, level: tuple[str, float] | None = None
 ) -> Plot | None:
-    """The panel as SVG whose ids start with `prefix`; None where none of its metrics comes twice: one point is no curve.
+    """The panel as SVG whose ids start with `prefix`; None where no metric comes twice: a point is no curve.
 
     `level` is a labelled horizontal line, a baseline.
     """

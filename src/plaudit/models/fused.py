@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention
 from transformers import PreTrainedModel
 
+from plaudit.data.batching import token_budget_batches
+from plaudit.models.costs import tokens_at_a_time
 from plaudit.models.decoding import Decoder, ModuleDecoder, Start
 from plaudit.models.packed import Packed, PackedLinear, can_pack
 from plaudit.models.structure import find_layers
@@ -143,34 +145,48 @@ class FusedDecoder:
     @torch.no_grad()
     def start(self, prompts: Sequence[Sequence[int]], copies: Sequence[int], room: int) -> Start:
         device, shape = self.device, self.shape
-        lengths = torch.tensor([len(p) for p in prompts], device=device)
-        longest = int(lengths.max())
-        ids = torch.zeros(len(prompts), longest, dtype=torch.long, device=device)
+        lengths = [len(p) for p in prompts]
+        size = (2, len(copies), shape.kv_heads, max(lengths) + room, shape.head_width)
+        caches = [cast(Tensor, self.embed.weight).new_zeros(size) for _ in self.layers]
+        logits: dict[int, Tensor] = {}
+        boundary: dict[int, Tensor] = {}
+        for chosen in token_budget_batches(lengths, tokens_at_a_time(device)):
+            rows = [row for row, copy in enumerate(copies) if copy in chosen]
+            source = [chosen.index(copies[row]) for row in rows]
+            states, lower = self._read([prompts[c] for c in chosen], caches, rows, source)
+            last = states[torch.arange(len(chosen), device=device), [lengths[c] - 1 for c in chosen]]
+            logits |= zip(chosen, self.logits(last), strict=True)
+            if lower is not None:
+                boundary |= {c: lower[i, : lengths[c]].clone() for i, c in enumerate(chosen)}
+        kept = [boundary[c] for c in range(len(prompts))] if boundary else None
+        ends = torch.tensor([lengths[copy] for copy in copies], device=device)
+        return Start(torch.stack([logits[copy] for copy in copies]), _RunningFused(self, caches, ends), kept)
+
+    def _read(
+        self, prompts: Sequence[Sequence[int]], caches: Sequence[Tensor], rows: list[int], source: list[int]
+    ) -> tuple[Tensor, Tensor | None]:
+        """States [P, S, D] of some prompts, left-aligned, and those at the boundary. Row r of `rows` in the caches
+        takes the keys and values of prompt `source[r]`."""
+        device, shape = self.device, self.shape
+        longest = max(map(len, prompts))
+        ids = torch.zeros(len(prompts), longest, dtype=torch.long)
         for i, prompt in enumerate(prompts):
-            ids[i, : len(prompt)] = torch.tensor(prompt, device=device)
-        index = torch.tensor(copies, device=device)
-        states = self.embed(ids)
+            ids[i, : len(prompt)] = torch.tensor(prompt)
+        states = self.embed(ids.to(device))
         cos, sin = self.rotary(states, torch.arange(longest, device=device).unsqueeze(0))
         rotation = (cos.unsqueeze(2), sin.unsqueeze(2))
-        caches: list[Tensor] = []
         boundary: Tensor | None = None
-        for i, layer in enumerate(self.layers):
+        for i, (layer, cache) in enumerate(zip(self.layers, caches, strict=True)):
             if i == self.boundary_at and i:
                 boundary = states
-            q, k, v = self._qkv(layer, states, rotation)
-            cache = states.new_zeros(2, len(copies), shape.kv_heads, longest + room, shape.head_width)
-            cache[0, :, :, :longest], cache[1, :, :, :longest] = k.transpose(1, 2)[index], v.transpose(1, 2)[index]
-            caches.append(cache)
-            q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+            q, k, v = (x.transpose(1, 2) for x in self._qkv(layer, states, rotation))
+            cache[0, rows, :, :longest], cache[1, rows, :, :longest] = k[source], v[source]
             # Padding stands behind the real tokens: that nothing reads ahead is all the mask there is.
             mixed = scaled_dot_product_attention(
                 q, k, v, is_causal=True, scale=shape.scaling, enable_gqa=shape.group > 1
             )
             states = self._rest(layer, states, mixed.transpose(1, 2).flatten(2))
-        last = states[torch.arange(len(prompts), device=device), lengths - 1]
-        logits = self.logits(last)
-        kept = None if boundary is None else [boundary[i, : len(p)] for i, p in enumerate(prompts)]
-        return Start(logits[index], _RunningFused(self, caches, lengths[index]), kept)
+        return states, boundary
 
     def _qkv(self, layer: Layer, states: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values [..., heads, width] of states [..., D], turned by their positions."""
