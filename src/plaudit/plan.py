@@ -29,7 +29,7 @@ LOGITS_COPIES = 4
 """Logits, log-probs, probabilities and the gradient, in float32."""
 PROGRAM_BYTES = 0.5e9
 """Python with torch and transformers."""
-DECODING_SHARE, TRAINING_SHARE = 0.4, 0.75
+DECODING_SHARE, TRAINING_SHARE = 0.4, 0.55
 """Of the measured matrix-product rate, what decoding and training reach (docs/performance.md)."""
 
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import tiny
 from plaudit.cli import DOES_NOT_FIT, app
+from plaudit.models import costs
 from plaudit.models.costs import Network, network_of
 from plaudit.models.sequences import predicting_states
 from plaudit.models.trunk import Trunk
@@ -160,3 +161,13 @@ def test_arithmetic_by_hand() -> None:
     assert twice["train"] == 3 * (2 * 3 * (100 * 2 * 20) + 2 * 40 * 60)
     full = PPO(epochs=1, adapter=Adapter(kind="full"), value_adapter=Adapter(kind="full"))
     assert ppo_flops(network, full, 0, tokens=100, said=0)["train"] == 6 * 100 * 5 * 20
+
+
+def test_the_rate_is_that_of_the_fastest_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A share of the plain product's rate would pass 1 where packed weights are faster."""
+    found = iter([2e9, 5e9])
+    monkeypatch.setattr(costs, "can_pack", lambda _: True)
+    monkeypatch.setattr(costs, "pack", lambda weight: weight)
+    monkeypatch.setattr(costs, "_rate", lambda *_: next(found))
+    assert costs.matmul_rate(torch.device("cpu"), torch.float32) == 5e9
+    assert next(found, None) is None
