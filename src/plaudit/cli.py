@@ -295,7 +295,7 @@ def _print_result(summary: Mapping[str, Any]) -> None:
     truth: Mapping[str, Mapping[str, Mapping[str, float]]] = evaluation.get("truth") or {}
     if truth:
         columns = [name for name in ("total", "helpful", "harmless", "honest", "kind", "skill") if name in truth["sft"]]
-        table = Table(box=box.SIMPLE_HEAD, title="Held-out truth, 0 to 1, with 95 % intervals")
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Held-out truth, 0 to 1, with 95 % intervals")
         table.add_column("model")
         for name in columns:
             table.add_column(name, justify="right")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from plaudit.cli import app
+from plaudit.cli import _print_result, app
 from plaudit.recipe import Recipe
 from plaudit.recipe_file import load_recipe
 from plaudit.types import InputError, TrainingError
@@ -104,6 +104,17 @@ def test_run_passes_the_recipe_and_prints_the_table(rounds: Rounds, recipe: Path
     assert "0.84–0.89" in result.stdout
     assert "win rate of rlhf over sft: 0.75 (0.73–0.78)" in lines
     assert lines[-1] == f"report: {Path('runs/a/report.html')}"
+
+
+def test_a_table_of_every_objective_fits_eighty_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    names = ("total", "helpful", "harmless", "honest", "kind", "skill")
+    every = {name: estimate(0.50) for name in names}
+    _print_result({"rounds": [{"evaluation": {"truth": {"base": every, "sft": every, "rlhf": every}}}]})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines if "–" in line] == [["0.48–0.53"] * 6] * 3
 
 
 def test_quiet_prints_the_report_alone(rounds: Rounds, recipe: Path) -> None:
