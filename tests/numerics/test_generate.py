@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 import tiny
+from plaudit.models import fused
 from plaudit.models import generate as room
 from plaudit.models.decoding import ModuleDecoder
 from plaudit.models.fused import FusedDecoder, decoder_of
@@ -63,6 +64,30 @@ def test_the_samplers_logprobs_equal_recomputed_ones(kind: str, temperature: flo
         logprobs = nucleus(logits, top_p).double().log_softmax(-1)
         for t, (token, logprob) in enumerate(zip(response.tokens, response.logprobs, strict=True)):
             assert logprob == pytest.approx(logprobs[len(prompt) + t - 1, token].item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("budget", [1, 8, 14])
+def test_prompts_read_in_groups_are_the_same_prompts(budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logits, caches and boundary states of ragged prompts find their rows again, each prompt thrice in the batch."""
+    made = tiny.trunk("llama", 1)
+    distinct: dict[tuple[int, ...], int] = {}
+    copies = [distinct.setdefault(tuple(p), len(distinct)) for p in MANY]
+    tokens = torch.arange(len(MANY)) % 5 + 4
+
+    def read() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+        decoder = made.decoder(None)
+        assert isinstance(decoder, FusedDecoder)
+        start = decoder.start(list(distinct), copies, 3)
+        after, boundary = start.running.step(tokens), start.running.boundary()
+        assert boundary is not None
+        assert start.prompt_states is not None
+        return start.logits_BV, after, boundary, list(start.prompt_states)
+
+    whole = read()
+    monkeypatch.setattr(fused, "tokens_at_a_time", lambda _: budget)
+    grouped = read()
+    for one, other in zip([*whole[:3], *whole[3]], [*grouped[:3], *grouped[3]], strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
