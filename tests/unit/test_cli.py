@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from plaudit.cli import _print_result, app
+from plaudit.cli import app
+from plaudit.cli.acts import _print_result
 from plaudit.recipe import Recipe
 from plaudit.recipe_file import load_recipe
 from plaudit.types import InputError, TrainingError

@@ -11,7 +11,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from typer.testing import CliRunner
 
 import tiny
-from plaudit.cli import DOES_NOT_FIT, app
+from plaudit.cli import app
+from plaudit.cli.shell import DOES_NOT_FIT
 from plaudit.models import costs
 from plaudit.models.costs import Network, network_of
 from plaudit.models.sequences import predicting_states
