@@ -31,7 +31,7 @@ def layer(bias: bool) -> nn.Linear:
 @pytest.mark.parametrize("shape", [(1, 40), (5, 40), (70, 40), (2, 3, 40)])
 def test_a_packed_product_and_its_gradient_are_those_in_float64(bias: bool, shape: tuple[int, ...]) -> None:
     plain = layer(bias)
-    packed = Packed(plain.weight, plain.bias)
+    packed = Packed(plain.weight, bias=plain.bias)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(1), requires_grad=True)
     weights = torch.randn(*shape[:-1], 24, generator=torch.Generator().manual_seed(2))
     found = packed(x)

@@ -55,11 +55,11 @@ def test_what_the_prompt_says_before_its_end_is_no_target() -> None:
     """A prompt token is context, so a change of it moves the loss; but no prompt token's own log-prob is in it."""
     made = ready()
     examples = prepare(made, encoded())
-    states: list[int] = []
-    made.register_forward_hook(lambda _module, _inputs, output: states.append(output.shape[1]))
+    lengths: list[int] = []
+    made.register_forward_pre_hook(lambda _module, inputs: lengths.append(inputs[0].shape[1]))
     completion_loss(made, examples)
     assert [e.completion.tolist() for e in examples] == [list(completion) for _, completion in ROWS]
-    assert states == [11]  # nothing is read from the last token
+    assert lengths == [11]  # nothing is read from the last token
 
 
 @pytest.mark.parametrize(("kind", "depth", "way"), [("llama", 0, "lora"), ("llama", 1, "lora"), ("gpt2", 0, "full")])

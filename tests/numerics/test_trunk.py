@@ -160,6 +160,7 @@ def states_of(made: Trunk, part: str | None) -> Tensor:
 @torch.no_grad()
 def test_no_adapter_is_the_frozen_model_to_the_bit(kind: str) -> None:
     plain, made = tiny.trunk(kind), tiny.trunk(kind)
+    plain.fused = made.fused = None
     before, weights = states_of(plain, None), made.hash()
     for name, way in (("policy", "lora"), ("judge", "lora"), ("copy", "full")):
         made.add_part(name, way, rank=4, seed=1)  # pyright: ignore[reportArgumentType]
@@ -209,6 +210,7 @@ def test_layers_that_are_computed_twice_give_the_same_gradients(kind: str, depth
     calls: list[int] = []
     for checkpointing in (False, True):
         made = Trunk(tiny.model(kind), depth, activation_checkpointing=checkpointing)
+        made.fused = None  # tests/numerics/test_fused_layers.py looks at these
         assert made.activation_checkpointing == checkpointing
         for name in ("policy", "value"):
             made.add_part(name, way, rank=4, seed=2)  # pyright: ignore[reportArgumentType]

@@ -21,10 +21,11 @@ from transformers import PreTrainedModel
 from plaudit.data.batching import token_budget_batches
 from plaudit.models.costs import tokens_at_a_time
 from plaudit.models.decoding import Decoder, ModuleDecoder, Start
+from plaudit.models.family import GATED, PROJECTIONS, is_of_the_family, shape_of_layer
+from plaudit.models.fused_layers import FusedLayers
 from plaudit.models.packed import Packed, PackedLinear, can_pack
 from plaudit.models.structure import find_layers
 
-PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 NARROW = 96
 TOLERANCE = 1e-3
 """Largest difference of a logit from the modules' own that still counts as the same network, in float32."""
@@ -34,11 +35,11 @@ class Matrix:
     """Linear layers over one input as one product: x -> x [W1; W2; ...]^T + b.
 
     When it is first used after a change it reads the layers' own weights, or those that were set in their place: of
-    all of them or of none, since nothing but the product is kept.
+    all of them or of none, since nothing but the product is kept. `shared` is their product where it is packed already.
     """
 
-    def __init__(self, *sources: nn.Linear) -> None:
-        self.sources = sources
+    def __init__(self, *sources: nn.Linear, shared: Packed | None = None) -> None:
+        self.sources, self.shared = sources, shared
         self._replaced: dict[int, Tensor] = {}
         self._ready: Callable[[Tensor], Tensor] | None = None
 
@@ -58,15 +59,16 @@ class Matrix:
 
     @torch.no_grad()
     def _make(self) -> Callable[[Tensor], Tensor]:
-        if not self._replaced and len(self.sources) == 1 and isinstance(self.sources[0], PackedLinear):
-            return self.sources[0].packed
+        if not self._replaced and self.shared is not None:
+            return self.shared
         weights = [self._replaced.get(i, source.weight.data) for i, source in enumerate(self.sources)]
         biases = [source.bias.data for source in self.sources if cast("Tensor | None", source.bias) is not None]
         assert len(self._replaced) in (0, len(self.sources)), "a weight was set for some of the layers alone"
         self._replaced = {}
-        weight = torch.cat(weights) if len(weights) > 1 else weights[0]
         bias = torch.cat(biases) if biases else None
-        return Packed.one_way(weight, bias) if can_pack(weight) else partial(product, weight=weight, bias=bias)
+        if can_pack(weights[0]):
+            return Packed.one_way(*weights, bias=bias)
+        return partial(product, weight=torch.cat(weights) if len(weights) > 1 else weights[0], bias=bias)
 
 
 @dataclass
@@ -83,19 +85,6 @@ class Layer:
     down: Matrix
 
 
-@dataclass(frozen=True)
-class Shape:
-    heads: int
-    kv_heads: int
-    head_width: int
-    scaling: float
-    activation: Callable[[Tensor], Tensor]
-
-    @property
-    def group(self) -> int:
-        return self.heads // self.kv_heads
-
-
 class FusedDecoder:
     """Decodes with fused copies of a network's weights.
 
@@ -104,23 +93,18 @@ class FusedDecoder:
     are what the trunk's upper part takes. These layers are frozen, so that `load` must not name them.
     """
 
-    def __init__(self, base: Any, head: nn.Module, path: str, *, boundary_at: int = 0) -> None:
+    def __init__(
+        self, base: Any, head: nn.Module, path: str, *, boundary_at: int = 0, shared: FusedLayers | None = None
+    ) -> None:
         self.embed: nn.Module = base.embed_tokens
         self.norm: nn.Module = Norm(base.norm)
         self.rotary: nn.Module = base.rotary_emb
         self.head = head
         self.boundary_at = boundary_at
         self._sources: list[Any] = list(base.layers)
-        attention, mlp = self._sources[0].self_attn, self._sources[0].mlp
-        self.shape = Shape(
-            heads=attention.q_proj.out_features // attention.head_dim,
-            kv_heads=attention.k_proj.out_features // attention.head_dim,
-            head_width=attention.head_dim,
-            scaling=attention.scaling,
-            activation=mlp.act_fn,
-        )
-        self.layers = [fuse(source) for source in self._sources]
-        self._unembed = Matrix(cast(nn.Linear, head))
+        self.shape = shape_of_layer(self._sources[0])
+        self.layers = [fuse(source, f"{path}.{i}", shared) for i, source in enumerate(self._sources)]
+        self._unembed = Matrix(cast(nn.Linear, head), shared=head.packed if isinstance(head, PackedLinear) else None)
         self._places = {
             f"{path}.{i}.{name}": place for i, layer in enumerate(self.layers) for name, place in places(layer)
         }
@@ -294,19 +278,24 @@ class Norm(nn.Module):
         return (x * scale).mul_(self.weight)
 
 
-def fuse(module: Any) -> Layer:
+def fuse(module: Any, path: str, shared: FusedLayers | None) -> Layer:
     """One layer's weights, side by side."""
-    attention, mlp = module.self_attn, module.mlp
+    attention = module.self_attn
     normed = hasattr(attention, "q_norm")
+
+    def matrix(within: str, *names: str) -> Matrix:
+        sources = (getattr(getattr(module, within), name) for name in names)
+        return Matrix(*sources, shared=shared and shared.packed(f"{path}.{within}.{names[0]}"))
+
     return Layer(
         norm=Norm(module.input_layernorm),
-        qkv=Matrix(*(getattr(attention, name) for name in PROJECTIONS)),
+        qkv=matrix("self_attn", *PROJECTIONS),
         q_norm=Norm(attention.q_norm) if normed else None,
         k_norm=Norm(attention.k_norm) if normed else None,
-        out=Matrix(attention.o_proj),
+        out=matrix("self_attn", "o_proj"),
         mlp_norm=Norm(module.post_attention_layernorm),
-        gate_up=Matrix(mlp.gate_proj, mlp.up_proj),
-        down=Matrix(mlp.down_proj),
+        gate_up=matrix("mlp", *GATED),
+        down=matrix("mlp", "down_proj"),
     )
 
 
@@ -330,7 +319,12 @@ def decoder_of(model: PreTrainedModel) -> Decoder:
 
 
 def fused_decoder(
-    model: PreTrainedModel, *, base: nn.Module | None = None, head: nn.Module | None = None, boundary_at: int = 0
+    model: PreTrainedModel,
+    *,
+    base: nn.Module | None = None,
+    head: nn.Module | None = None,
+    boundary_at: int = 0,
+    shared: FusedLayers | None = None,
 ) -> FusedDecoder | None:
     """The fast decoder of a model, or None where it cannot be shown to compute the same.
 
@@ -340,32 +334,11 @@ def fused_decoder(
     if not is_of_the_family(model):
         return None
     path, _ = find_layers(model)
-    own = FusedDecoder(model.base_model, cast(nn.Module, model.get_output_embeddings()), path, boundary_at=boundary_at)
+    own_head = cast(nn.Module, model.get_output_embeddings())
+    own = FusedDecoder(model.base_model, own_head, path, boundary_at=boundary_at, shared=shared)
     if not agrees(own, model):
         return None
     return own if base is None or head is None else FusedDecoder(base, head, path, boundary_at=boundary_at)
-
-
-def is_of_the_family(model: PreTrainedModel) -> bool:
-    """Llama's modules under Llama's names, with or without norms of queries and keys; no window, no bias in the MLP."""
-    base, config = model.base_model, model.config.get_text_config()
-    if set(dict(base.named_children())) != {"embed_tokens", "layers", "norm", "rotary_emb"}:
-        return False
-    kinds = getattr(config, "layer_types", None) or ["full_attention"]
-    if set(kinds) != {"full_attention"} or getattr(config, "sliding_window", None) is not None:
-        return False
-    attention = {*PROJECTIONS, "o_proj"}
-    for layer in cast(Any, base).layers:
-        names = set(dict(layer.named_children()))
-        if names != {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}:
-            return False
-        if set(dict(layer.self_attn.named_children())) not in (attention, attention | {"q_norm", "k_norm"}):
-            return False
-        if set(dict(layer.mlp.named_children())) != {"gate_proj", "up_proj", "down_proj", "act_fn"}:
-            return False
-        if any(m.bias is not None for m in (layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj)):
-            return False
-    return True
 
 
 @torch.no_grad()

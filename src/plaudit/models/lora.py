@@ -73,6 +73,9 @@ class LoRA(nn.Module):
         self.updates = nn.ModuleList([LowRank(linear, rank, alpha, generator) for linear in linears.values()])
         self._index = {path: i for i, path in enumerate(self.paths)}
 
+    def __contains__(self, path: str) -> bool:
+        return path in self._index
+
     def at(self, path: str) -> LowRank:
         update = self.updates[self._index[path]]
         assert isinstance(update, LowRank)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -73,18 +74,37 @@ def positions_and_owners(one: Bundle) -> tuple[Tensor, Tensor]:
     return torch.cat(places), torch.cat([torch.full_like(p, k) for k, p in enumerate(places)])
 
 
-def run(trunk: Trunk, bundles: Sequence[Bundle], *, part: str | None, mode: Literal["top", "lower"]) -> Tensor:
-    """Pad a micro-batch and run one half of the trunk: states [B, S, D]."""
+def run(
+    trunk: Trunk,
+    bundles: Sequence[Bundle],
+    *,
+    part: str | None,
+    mode: Literal["top", "lower"],
+    read: Sequence[Sequence[int]] | None = None,
+) -> Tensor:
+    """Pad a micro-batch and run one half of the trunk: states [B, S, D], or those [n, D] that are read. `read` names
+    some tokens of each bundle; one may come more than once."""
     layout = lay_out(bundles, trunk.device)
     padded, _ = pad_right([b.inputs.to(trunk.device) for b in bundles], 0)
-    return trunk(
-        padded, layout.mask_BS, part=part, mode=mode, positions_BS=layout.positions_BS, allowed_BSS=layout.allowed_BSS
+    given = {"positions_BS": layout.positions_BS, "allowed_BSS": layout.allowed_BSS}
+    if read is None:
+        return trunk(padded, layout.mask_BS, part=part, mode=mode, **given)
+    length = padded.shape[1]
+    places = torch.tensor([row * length + place for row, own in enumerate(read) for place in own], device=trunk.device)
+    distinct, inverse = places.unique(return_inverse=True)
+    states_nD = trunk(padded, layout.mask_BS, part=part, mode=mode, read=distinct, **given)
+    return (
+        states_nD
+        if len(distinct) == len(places) and bool((distinct == places).all())
+        else states_nD.index_select(0, inverse)
     )
 
 
-def run_top(trunk: Trunk, bundles: Sequence[Bundle], *, part: str | None) -> Tensor:
-    """States [B, S, D] of a micro-batch of bundles: of token ids, or of boundary states that are there already."""
-    return run(trunk, run_lower(trunk, bundles), part=part, mode="top")
+def run_top(
+    trunk: Trunk, bundles: Sequence[Bundle], *, part: str | None, read: Sequence[Sequence[int]] | None = None
+) -> Tensor:
+    """States of a micro-batch of bundles, as `run` gives them: of token ids, or of boundary states that are there."""
+    return run(trunk, run_lower(trunk, bundles), part=part, mode="top", read=read)
 
 
 @torch.no_grad()
@@ -124,8 +144,7 @@ def predicting_states(trunk: Trunk, bundles: Sequence[Bundle], *, part: str | No
     The token at position s is predicted at s - 1: the first at the prompt's last token, and n inputs of a response
     predict n + 1 tokens. The value of a token stands at the same place.
     """
-    states_BSD = run_top(trunk, bundles, part=part)
-    return torch.cat([states_BSD[i][predicting_places(b)] for i, b in enumerate(bundles)])
+    return run_top(trunk, bundles, part=part, read=[predicting_places(b) for b in bundles])
 
 
 def predicting_places(one: Bundle) -> list[int]:
@@ -139,6 +158,5 @@ def predicting_places(one: Bundle) -> list[int]:
 
 def last_states(trunk: Trunk, bundles: Sequence[Bundle], *, part: str | None) -> Tensor:
     """The states [B, D] at each response's last input, its EOS."""
-    states_BSD = run_top(trunk, bundles, part=part)
-    ends = [torch.tensor(one.lengths).cumsum(0) + one.num_prompt - 1 for one in bundles]
-    return torch.cat([states_BSD[i][end.to(states_BSD.device)] for i, end in enumerate(ends)])
+    ends = [[one.num_prompt - 1 + end for end in accumulate(one.lengths)] for one in bundles]
+    return run_top(trunk, bundles, part=part, read=ends)

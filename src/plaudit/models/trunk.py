@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from plaudit.models.costs import tokens_at_a_time
 from plaudit.models.decoding import Decoder, ModuleDecoder
 from plaudit.models.fused import FusedDecoder, fused_decoder
+from plaudit.models.fused_layers import fused_layers
 from plaudit.models.lora import LoRA, Switch, hook_into, linears_in, merged_weight
 from plaudit.models.memory import StateMemory
 from plaudit.models.packed import pack_linears
@@ -90,6 +91,7 @@ class Trunk(nn.Module):
         self.linears = linears_in([(f"{path}.{i}", layers[i]) for i in range(split_depth, len(layers))])
         hook_into(self.linears, self.switch)
         pack_linears(self.model)
+        self.fused = fused_layers(model, self.linears)
         self._softcap: float | None = getattr(model.config, "final_logit_softcapping", None)
         self._hash: str | None = None
         self._check_head()
@@ -117,6 +119,12 @@ class Trunk(nn.Module):
     def part(self, name: str) -> Part:
         return cast(Part, self.parts[name])
 
+    @property
+    def _has_copies(self) -> bool:
+        """A copy runs through transformers' modules. So does then all else: before it moves it gives the trunk's very
+        numbers."""
+        return any(isinstance(part, FullCopy) for part in self.parts.values())
+
     def remove_part(self, name: str) -> None:
         del self.parts[name]
 
@@ -140,8 +148,10 @@ class Trunk(nn.Module):
         mode: Literal["top", "lower"] = "top",
         positions_BS: Tensor | None = None,
         allowed_BSS: Tensor | None = None,
+        read: Tensor | None = None,
     ) -> Tensor:
-        """States [B, S, D]: after the final norm ("top"), or at the boundary ("lower").
+        """States [B, S, D]: after the final norm ("top"), or at the boundary ("lower"). With `read` those [n, D] at
+        these places of the flattened batch, ascending, each once: the last layer need not compute the others.
 
         `inputs` are token ids [B, S] for "lower", and for "top" at split depth 0; boundary states [B, S, D] else.
         `mask_BS` is True on real tokens; positions count them unless given, so that padding on either side changes
@@ -149,15 +159,28 @@ class Trunk(nn.Module):
         """
         if positions_BS is None:
             positions_BS = (mask_BS.long().cumsum(dim=1) - 1).clamp(min=0)
+        if (fused := self.fused) is not None and not self._has_copies:
+            return fused(
+                inputs,
+                mask_BS,
+                positions_BS,
+                layers=range(self.split_depth) if mode == "lower" else range(self.split_depth, len(fused.layers)),
+                lora=None if part is None else cast(LoRA, self.part(part)),
+                allowed_BSS=allowed_BSS,
+                read=read,
+                checkpointing=self.activation_checkpointing,
+            )
         seen = mask_BS.long() if allowed_BSS is None else allowed_BSS.unsqueeze(1)
         ids = {"input_ids": inputs} if inputs.dim() == 2 else {"inputs_embeds": inputs}
         mask = {"attention_mask": seen, "position_ids": positions_BS, "use_cache": False}
         if mode == "lower":
             lower = self._views[0]
             assert lower is not None, "lower is empty at split depth 0"
-            return lower(**ids, **mask).last_hidden_state
-        with self._using(part) as top:
-            return top(**ids, **mask).last_hidden_state
+            states_BSD = lower(**ids, **mask).last_hidden_state
+        else:
+            with self._using(part) as top:
+                states_BSD = top(**ids, **mask).last_hidden_state
+        return states_BSD if read is None else states_BSD.flatten(0, 1).index_select(0, read)
 
     def logits(self, states: Tensor, *, part: str | None) -> Tensor:
         """states [..., D] -> logits [..., V] by the part's own head (a LoRA's head is the trunk's)."""
@@ -185,7 +208,7 @@ class Trunk(nn.Module):
         owner = None if part is None else self.part(part)
         copied = isinstance(owner, FullCopy)
         base, head = (owner.decoder, cast(nn.Module, owner.head)) if copied else (None, None)
-        fused = fused_decoder(self.model, base=base, head=head, boundary_at=self.split_depth)
+        fused = fused_decoder(self.model, base=base, head=head, boundary_at=self.split_depth, shared=self.fused)
         decoder = ModuleDecoder(self.decoding_copy(part)) if fused is None else fused
         self.refresh(decoder, part)
         return decoder
