@@ -35,6 +35,9 @@ class Model(Section):
     path: str | None = None
     """A local folder or a Hugging Face name; None: the world's own base model."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    decoding_dtype: Literal["float32", "bfloat16"] | None = None
+    """What responses are drawn with. bfloat16 beside a dtype of float32: faster where the processor has units for it;
+    PPO then takes its log-probs from the trunk once more (`ppo.old_logprobs`). null: dtype."""
     quantise: Literal["none", "nf4"] = "none"
     """nf4: the linear layers of the frozen trunk are held in 4 bits (needs plaudit[quantised], and adapters that are
     LoRA). Models that are written are whole again."""

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
+import torch
+
 from plaudit.data.chat import Chat
 from plaudit.material import Material
+from plaudit.models.fused import decoder_of
 from plaudit.models.generate import Generated, generate, sample_key
 from plaudit.models.loading import check_model_path, load_causal_lm
 from plaudit.models.trunk import Trunk
@@ -43,6 +46,12 @@ class Workshop:
     def trunk(self) -> Trunk:
         return self.load_trunk(self.sft_model, self.recipe.model.split_depth)
 
+    @property
+    def decoding_dtype(self) -> torch.dtype | None:
+        """Of the products of decoding; None: the model's own."""
+        name = self.recipe.model.decoding_dtype
+        return None if name is None else getattr(torch, name)
+
     def load_chat(self, path: str) -> Chat:
         check_model_path(path)
         chat = Chat.load(path, self.recipe.model.chat_template)
@@ -57,6 +66,7 @@ class Workshop:
             split_depth,
             activation_checkpointing=config.activation_checkpointing,
             boundary_gigabytes=config.boundary_gigabytes,
+            decoding_dtype=self.decoding_dtype,
         )
         self.folder.say(*trunk.notes)
         return trunk
@@ -86,7 +96,7 @@ class Workshop:
         tokens = [self.chat.prompt_ids(p) for p in prompts]
         with journal.bar("sampling", len(prompts)) as advance:
             return generate(
-                model,
+                decoder_of(model, None if model.dtype == self.decoding_dtype else self.decoding_dtype),
                 tokens,
                 keys,
                 sampling,

@@ -15,16 +15,17 @@ import tiny
 from plaudit.material import Material
 from plaudit.models.checkpoints import load_tensors
 from plaudit.models.loading import load_causal_lm
+from plaudit.models.sequences import bundle, run_lower
 from plaudit.models.trunk import Trunk
 from plaudit.progress import Journal
-from plaudit.recipe import KL, PPO
+from plaudit.recipe import KL, PPO, Adapter
 from plaudit.rl import ppo as room
-from plaudit.rl.ppo import Learner, describe, ppo, sampler_mismatch
+from plaudit.rl.ppo import Learner, describe, minibatch_gradients, ppo, sampler_mismatch
 from plaudit.rl.rollout import POLICY, VALUE, collect
 from plaudit.rounds import run
 from plaudit.tensors import masked_mean
 from plaudit.types import InputError, Prompt, RewardFunction, Rollout
-from steps import config, littered, ready, rolled_out
+from steps import FULL, LORA, config, littered, ready, rolled_out
 
 # -- padding --------------------------------------------------------------------------------------------------------
 
@@ -89,6 +90,38 @@ def test_a_sampler_that_agrees_weighs_nothing(tmp_path: Path, monkeypatch: pytes
     tiny.move(coarse, POLICY, by=0.05)
     found = sampler_mismatch(rolled_out(learner, coarse, settings))
     assert 0 < found["sampler_mismatch/kl"] < found["sampler_mismatch/largest"] < 0.5
+
+
+@pytest.mark.parametrize("adapter", [LORA, FULL])
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_responses_drawn_by_rounded_products(kind: str, adapter: Adapter) -> None:
+    """The ratio is taken to the trunk's own log-probs, which stay exact; what was drawn is another distribution."""
+    settings = config(adapter=adapter, value_adapter=adapter)
+    rounded = Trunk(tiny.model(kind), decoding_dtype=torch.bfloat16)
+    learner = Learner(rounded, settings, seed=0, value_start=None)
+    tiny.move(rounded, POLICY, by=0.05)
+    rollout = rolled_out(learner, rounded, settings)
+    found = sampler_mismatch(rollout)
+    assert 0 < found["sampler_mismatch/kl"] < found["sampler_mismatch/largest"] < 0.5
+    exact = Trunk(tiny.model(kind))
+    teacher = Learner(exact, config(adapter=adapter, value_adapter=adapter), seed=0, value_start=None)
+    tiny.move(exact, POLICY, by=0.05)
+    figures = minibatch_gradients(teacher, rollout, rollout.logprobs_BT, rollout.logprobs_BT, [0, 1, 2], 4096)
+    assert figures["ratio_error"] < 1e-4
+
+
+def test_no_states_are_kept_of_rounded_products() -> None:
+    settings = config()
+    rounded = Trunk(tiny.model(), 1, decoding_dtype=torch.bfloat16)
+    rounded.shares_prompts = False
+    learner = Learner(rounded, settings, seed=0, value_start=None)
+    rollout = rolled_out(learner, rounded, settings)
+    ids = [
+        bundle(torch.tensor(tiny.chat().prompt_ids(p)), [t[m][:-1]])
+        for p, t, m in zip(rollout.prompts, rollout.response_tokens_BT, rollout.response_mask_BT, strict=True)
+    ]
+    for found, expected in zip(rollout.bundles, run_lower(rounded, ids), strict=True):
+        torch.testing.assert_close(found.inputs, expected.inputs, atol=1e-6, rtol=1e-6)
 
 
 # -- bookkeeping, from what a whole step writes down ----------------------------------------------------------------

@@ -8,6 +8,7 @@ compute the same as its modules; see `fused_decoder`.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,23 +24,26 @@ from plaudit.models.costs import tokens_at_a_time
 from plaudit.models.decoding import Decoder, ModuleDecoder, Start
 from plaudit.models.family import GATED, PROJECTIONS, is_of_the_family, shape_of_layer
 from plaudit.models.fused_layers import FusedLayers
-from plaudit.models.packed import Packed, PackedLinear, can_pack
+from plaudit.models.packed import Packed, PackedLinear, can_pack, can_pack_rounded
 from plaudit.models.structure import find_layers
 
 NARROW = 96
 TOLERANCE = 1e-3
 """Largest difference of a logit from the modules' own that still counts as the same network, in float32."""
+ROUNDED = 0.05
+"""The same in bfloat16, as a share of the largest logit."""
 
 
 class Matrix:
     """Linear layers over one input as one product: x -> x [W1; W2; ...]^T + b.
 
     When it is first used after a change it reads the layers' own weights, or those that were set in their place: of
-    all of them or of none, since nothing but the product is kept. `shared` is their product where it is packed already.
+    all of them or of none, since nothing but the product is kept. `shared` is their product where it is packed already;
+    `dtype` is that of the product, where it is not the weights'.
     """
 
-    def __init__(self, *sources: nn.Linear, shared: Packed | None = None) -> None:
-        self.sources, self.shared = sources, shared
+    def __init__(self, *sources: nn.Linear, shared: Packed | None = None, dtype: torch.dtype | None = None) -> None:
+        self.sources, self.shared, self.dtype = sources, shared, dtype
         self._replaced: dict[int, Tensor] = {}
         self._ready: Callable[[Tensor], Tensor] | None = None
 
@@ -66,9 +70,21 @@ class Matrix:
         assert len(self._replaced) in (0, len(self.sources)), "a weight was set for some of the layers alone"
         self._replaced = {}
         bias = torch.cat(biases) if biases else None
-        if can_pack(weights[0]):
-            return Packed.one_way(*weights, bias=bias)
-        return partial(product, weight=torch.cat(weights) if len(weights) > 1 else weights[0], bias=bias)
+        if self.dtype is not None:
+            weights = [weight.to(self.dtype) for weight in weights]
+            rounded = _product_of(weights, None if bias is None else bias.to(self.dtype))
+            return partial(_rounded, product=rounded, dtype=self.dtype)
+        return _product_of(weights, bias)
+
+
+def _product_of(weights: Sequence[Tensor], bias: Tensor | None) -> Callable[[Tensor], Tensor]:
+    if can_pack(weights[0]) or can_pack_rounded(weights[0]):
+        return Packed.one_way(*weights, bias=bias)
+    return partial(product, weight=torch.cat(list(weights)) if len(weights) > 1 else weights[0], bias=bias)
+
+
+def _rounded(x: Tensor, *, product: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Tensor:
+    return product(x.to(dtype)).to(x.dtype)
 
 
 @dataclass
@@ -90,11 +106,20 @@ class FusedDecoder:
 
     `base` is its decoder (embedding to final norm), `head` its output embedding; `path` is where the layers stand in
     the model, for the names in `load`. The states that leave the first `boundary_at` layers (0: none) are kept: they
-    are what the trunk's upper part takes. These layers are frozen, so that `load` must not name them.
+    are what the trunk's upper part takes. These layers are frozen, so that `load` must not name them. Products that
+    `shared` has packed are not packed once more. `dtype`: that of the layers' products; the residual stream, attention
+    and the head, where rounding would be felt most, keep the network's own.
     """
 
     def __init__(
-        self, base: Any, head: nn.Module, path: str, *, boundary_at: int = 0, shared: FusedLayers | None = None
+        self,
+        base: Any,
+        head: nn.Module,
+        path: str,
+        *,
+        boundary_at: int = 0,
+        shared: FusedLayers | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         self.embed: nn.Module = base.embed_tokens
         self.norm: nn.Module = Norm(base.norm)
@@ -103,7 +128,7 @@ class FusedDecoder:
         self.boundary_at = boundary_at
         self._sources: list[Any] = list(base.layers)
         self.shape = shape_of_layer(self._sources[0])
-        self.layers = [fuse(source, f"{path}.{i}", shared) for i, source in enumerate(self._sources)]
+        self.layers = [fuse(source, f"{path}.{i}", shared, dtype) for i, source in enumerate(self._sources)]
         self._unembed = Matrix(cast(nn.Linear, head), shared=head.packed if isinstance(head, PackedLinear) else None)
         self._places = {
             f"{path}.{i}.{name}": place for i, layer in enumerate(self.layers) for name, place in places(layer)
@@ -278,14 +303,15 @@ class Norm(nn.Module):
         return (x * scale).mul_(self.weight)
 
 
-def fuse(module: Any, path: str, shared: FusedLayers | None) -> Layer:
+def fuse(module: Any, path: str, shared: FusedLayers | None, dtype: torch.dtype | None) -> Layer:
     """One layer's weights, side by side."""
     attention = module.self_attn
     normed = hasattr(attention, "q_norm")
 
     def matrix(within: str, *names: str) -> Matrix:
         sources = (getattr(getattr(module, within), name) for name in names)
-        return Matrix(*sources, shared=shared and shared.packed(f"{path}.{within}.{names[0]}"))
+        ready = None if shared is None or dtype is not None else shared.packed(f"{path}.{within}.{names[0]}")
+        return Matrix(*sources, shared=ready, dtype=dtype)
 
     return Layer(
         norm=Norm(module.input_layernorm),
@@ -313,9 +339,13 @@ def places(layer: Layer) -> list[tuple[str, tuple[Matrix, int]]]:
 # -- is it that network? --------------------------------------------------------------------------------------------
 
 
-def decoder_of(model: PreTrainedModel) -> Decoder:
-    """The fast decoder of a model that is only to speak, or its modules."""
-    return fused_decoder(model) or ModuleDecoder(model)
+def decoder_of(model: PreTrainedModel, dtype: torch.dtype | None = None) -> Decoder:
+    """The fast decoder of a model that is only to speak, or its modules; `dtype`: that of its products, where it is not
+    the model's own."""
+    fused = fused_decoder(model, dtype=dtype)
+    if fused is not None or dtype is None:
+        return fused or ModuleDecoder(model)
+    return ModuleDecoder(copy.deepcopy(model).to(dtype))  # pyright: ignore[reportArgumentType]
 
 
 def fused_decoder(
@@ -325,6 +355,7 @@ def fused_decoder(
     head: nn.Module | None = None,
     boundary_at: int = 0,
     shared: FusedLayers | None = None,
+    dtype: torch.dtype | None = None,
 ) -> FusedDecoder | None:
     """The fast decoder of a model, or None where it cannot be shown to compute the same.
 
@@ -335,21 +366,23 @@ def fused_decoder(
         return None
     path, _ = find_layers(model)
     own_head = cast(nn.Module, model.get_output_embeddings())
-    own = FusedDecoder(model.base_model, own_head, path, boundary_at=boundary_at, shared=shared)
-    if not agrees(own, model):
+    own = FusedDecoder(model.base_model, own_head, path, boundary_at=boundary_at, shared=shared, dtype=dtype)
+    if not agrees(own, model, exact=model.dtype == torch.float32 and dtype is None):
         return None
-    return own if base is None or head is None else FusedDecoder(base, head, path, boundary_at=boundary_at)
+    if base is None or head is None:
+        return own
+    return FusedDecoder(base, head, path, boundary_at=boundary_at, dtype=dtype)
 
 
 @torch.no_grad()
-def agrees(decoder: FusedDecoder, model: PreTrainedModel) -> bool:
+def agrees(decoder: FusedDecoder, model: PreTrainedModel, *, exact: bool) -> bool:
     """Two prompts of unlike length, one of them twice, and two tokens behind each."""
     vocabulary = model.config.get_text_config().vocab_size
     prompts = [[7 * i % vocabulary for i in range(1, 10)], [11 * i % vocabulary for i in range(1, 5)]]
     start = decoder.start(prompts, [0, 1, 1], room=2)
     said, logits = [list(prompts[i]) for i in (0, 1, 1)], start.logits_BV
     scale = max(1.0, float(logits.abs().max()))
-    bound = TOLERANCE * scale if logits.dtype == torch.float32 else 0.05 * scale
+    bound = (TOLERANCE if exact else ROUNDED) * scale
     for step in range(3):
         for row, tokens in enumerate(said):
             expected = model(input_ids=torch.tensor([tokens], device=model.device), use_cache=False).logits[0, -1]

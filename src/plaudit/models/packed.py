@@ -94,6 +94,13 @@ def can_pack(weight: Tensor) -> bool:
     return weight.device.type == "cpu" and weight.dtype == torch.float32 and packing_works()
 
 
+def can_pack_rounded(weight: Tensor) -> bool:
+    """The same for bfloat16, in which nothing but decoding multiplies."""
+    if weight.device.type != "cpu" or weight.dtype != torch.bfloat16:
+        return False
+    return packing_works() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 @cache
 def packing_works() -> bool:
     """Whether oneDNN's products are there and give the numbers of plain ones."""

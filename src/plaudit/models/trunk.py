@@ -52,6 +52,7 @@ class Trunk(nn.Module):
     With `activation_checkpointing` these layers keep their inputs alone for the backward pass, which computes the rest
     once more. `notes` says what had to be done otherwise than asked (a network that cannot be split runs whole). Up to
     `boundary_gigabytes` of what leaves the layers below the split are kept while they are needed again.
+    `decoding_dtype`: that of the products of decoding, where it is not the network's own.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Trunk(nn.Module):
         *,
         activation_checkpointing: bool = False,
         boundary_gigabytes: float = 2.0,
+        decoding_dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.model = model.eval().requires_grad_(False)
@@ -68,6 +70,7 @@ class Trunk(nn.Module):
         self.switch = Switch()
         self.parts = nn.ModuleDict()
         self.memory = StateMemory(boundary_gigabytes)
+        self.decoding_dtype = None if decoding_dtype == model.dtype else decoding_dtype
         path, layers = find_layers(model)
         if not 0 <= split_depth < len(layers):
             raise InputError(
@@ -203,13 +206,16 @@ class Trunk(nn.Module):
     def decoder(self, part: str | None) -> Decoder:
         """What generates as the part does now: fused where the network allows it, else a copy of the modules.
 
-        It keeps the boundary states of what it reads, where it is fused and the trunk is split.
+        It keeps the boundary states of what it reads, where it is fused, the trunk is split, and nothing is rounded.
         """
-        owner = None if part is None else self.part(part)
+        owner, dtype = None if part is None else self.part(part), self.decoding_dtype
         copied = isinstance(owner, FullCopy)
         base, head = (owner.decoder, cast(nn.Module, owner.head)) if copied else (None, None)
-        fused = fused_decoder(self.model, base=base, head=head, boundary_at=self.split_depth, shared=self.fused)
-        decoder = ModuleDecoder(self.decoding_copy(part)) if fused is None else fused
+        boundary_at = self.split_depth if dtype is None else 0
+        fused = fused_decoder(self.model, base=base, head=head, boundary_at=boundary_at, shared=self.fused, dtype=dtype)
+        decoder = fused
+        if decoder is None:
+            decoder = ModuleDecoder(self.decoding_copy(part).to(dtype or self.model.dtype))  # pyright: ignore
         self.refresh(decoder, part)
         return decoder
 
@@ -278,7 +284,7 @@ class Trunk(nn.Module):
     @property
     def is_exact(self) -> bool:
         """In float32 sampling and training compute the same numbers, but for the last digits."""
-        return self.model.dtype == torch.float32
+        return self.model.dtype == torch.float32 and self.decoding_dtype is None
 
     @property
     def window(self) -> int:
