@@ -152,7 +152,7 @@ def row_of(row: Row, model: Model, found: dict[str, list[Record]], machine: Reco
     ours, peer = found[row.ours], found[row.peer]
     value, rival = middle(ours, "value"), middle(peer, "value")
     memory, rival_memory = middle(ours, "memory_gb"), middle(peer, "memory_gb")
-    lower_is_better = UNITS[row.family].startswith("s/")
+    lower_is_better = UNITS[row.family] in ("s/update", "GB")
     sizes = asdict(model.scale)
     made: Record = {
         "name": row.name,
@@ -172,7 +172,11 @@ def row_of(row: Row, model: Model, found: dict[str, list[Record]], machine: Reco
         "dtype": sizes["dtype"],
         **{name: sizes[name] for name in SIZES[row.family]},
         **{key: ours[0][key] for key in ("split_depth",) if key in ours[0]},
-        **{key: pair(ours, peer, key) for key in ("response_length", "mean_length") if key in ours[0]},
+        **{
+            key: pair(ours, peer, key)
+            for key in ("response_length", "mean_length")
+            if key in ours[0] and key in peer[0]
+        },
         "phases": {"ours": phases(ours), "peer": phases(peer)},
         "machine": machine,
     }

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from meter import device, medians, peak_gb, rate, serve, synchronise
 
 from plaudit.data.chat import Chat, Encoded
@@ -100,7 +101,7 @@ def ppo_updates(task: dict[str, Any], chat: TokenChat) -> dict[str, Any]:
         epochs=scale["epochs"],
         minibatches=1,
         max_new_tokens=scale["response"],
-        tokens_per_microbatch=scale["micro_batch"] * (scale["prompt"] + scale["response"]),
+        tokens_per_microbatch=tokens_at_a_time(scale),
         stop_epochs_at_kl=None,
     )
     judge = RewardModel(trunk, chat, ["score"], part="reward", adapter=Adapter(), seed=0)
@@ -125,7 +126,8 @@ def ppo_updates(task: dict[str, Any], chat: TokenChat) -> dict[str, Any]:
 def generation(task: dict[str, Any]) -> dict[str, Any]:
     scale = task["scale"]
     model = load_causal_lm(task["model"], dtype=scale["dtype"], device=device().type)
-    decoder = decoder_of(model)  # made once, as PPO makes it once and then only takes over weights
+    dtype = getattr(torch, task.get("decoding_dtype", scale["dtype"]))
+    decoder = decoder_of(model, None if dtype == model.dtype else dtype)  # made once, as in PPO
     calls: list[dict[str, float]] = []
     prompts = task["generation_prompts"]
     for call in range(scale["generation_calls"] + 1):
@@ -141,9 +143,24 @@ def generation(task: dict[str, Any]) -> dict[str, Any]:
     return rate(calls[1:])
 
 
-def act_one(task: dict[str, Any]) -> dict[str, Any]:
+def ppo_memory(task: dict[str, Any]) -> dict[str, Any]:
+    made = act_three(task)
+    return made | {"value": made["memory_gb"]}
+
+
+def sft_memory(task: dict[str, Any]) -> dict[str, Any]:
+    """SFT that has as many tokens at a time in training as PPO has."""
+    made = act_one(task, tokens_per_microbatch=tokens_at_a_time(task["scale"]))
+    return made | {"value": made["memory_gb"]}
+
+
+def tokens_at_a_time(scale: dict[str, Any]) -> int:
+    return scale["micro_batch"] * (scale["prompt"] + scale["response"])
+
+
+def act_one(task: dict[str, Any], **more: int) -> dict[str, Any]:
     scale, chat, trunk = task["scale"], TokenChat.of(task), trunk_of(task)
-    config = SFT(batch_size=scale["training_batch"], epochs=1, held_out=0.0)
+    config = SFT(batch_size=scale["training_batch"], epochs=1, held_out=0.0, **more)
     rows = [Demonstration(prompt=asked(p), response=text_of(c)) for p, c in task["demonstrations"]]
 
     def train(rows: list[Demonstration], journal: Stamps) -> None:
@@ -197,4 +214,13 @@ def run(train: Any, rows: list[Any], journal: Stamps) -> None:
 
 
 if __name__ == "__main__":
-    serve({"ppo": act_three, "generation": generation, "sft": act_one, "reward": act_two})
+    serve(
+        {
+            "ppo": act_three,
+            "generation": generation,
+            "sft": act_one,
+            "reward": act_two,
+            "ppo_memory": ppo_memory,
+            "sft_memory": sft_memory,
+        }
+    )

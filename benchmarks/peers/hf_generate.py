@@ -1,4 +1,4 @@
-"""transformers' `generate`, in Plaudit's own environment."""
+"""transformers' `generate` and its continuous batching, in Plaudit's own environment."""
 
 from __future__ import annotations
 
@@ -7,16 +7,53 @@ from typing import Any
 
 import torch
 from meter import device, rate, serve, synchronise
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig, PreTrainedModel
+
+PATIENCE = 300.0
+"""Seconds for which an answer is waited for."""
 
 
 def generation(task: dict[str, Any]) -> dict[str, Any]:
     scale = task["scale"]
-    model = AutoModelForCausalLM.from_pretrained(
-        task["model"], dtype=getattr(torch, scale["dtype"]), attn_implementation="sdpa"
-    ).to(device())
+    model = load(task)
     calls = [sample(model, task, call) for call in range(scale["generation_calls"] + 1)]
     return rate(calls[1:])
+
+
+def continuous(task: dict[str, Any]) -> dict[str, Any]:
+    """All prompts handed in at once, through the manager behind `generate_batch`."""
+    model, scale = load(task), task["scale"]
+    config = GenerationConfig(
+        max_new_tokens=scale["generation_limit"],
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        eos_token_id=task["stops"],
+        pad_token_id=task["pad_id"],
+    )
+    batching = ContinuousBatchingConfig(seed=task["run"], use_cuda_graph=None if torch.cuda.is_available() else False)
+    manager = model.init_continuous_batching(generation_config=config, continuous_batching_config=batching)
+    manager.start()
+    calls: list[dict[str, float]] = []
+    for _ in range(scale["generation_calls"] + 1):
+        synchronise()
+        began = time.perf_counter()
+        for prompt in task["generation_prompts"]:
+            manager.add_request(prompt)
+        said = [manager.get_result(timeout=PATIENCE) for _ in task["generation_prompts"]]
+        synchronise()
+        seconds = time.perf_counter() - began
+        if any(one is None or one.error for one in said):
+            raise RuntimeError(f"continuous batching did not answer every prompt within {PATIENCE} seconds")
+        calls.append({"tokens": sum(len(o.generated_tokens) for o in said), "rows": len(said), "seconds": seconds})
+    manager.stop(block=False)
+    return rate(calls[1:])
+
+
+def load(task: dict[str, Any]) -> PreTrainedModel:
+    dtype = getattr(torch, task.get("decoding_dtype", task["scale"]["dtype"]))
+    return AutoModelForCausalLM.from_pretrained(task["model"], dtype=dtype, attn_implementation="sdpa").to(device())
 
 
 def sample(model: PreTrainedModel, task: dict[str, Any], call: int) -> dict[str, float]:
@@ -52,4 +89,4 @@ def useful_lengths(tokens_BT: torch.Tensor, stops: torch.Tensor) -> torch.Tensor
 
 
 if __name__ == "__main__":
-    serve({"generation": generation})
+    serve({"generation": generation, "continuous": continuous})

@@ -33,10 +33,10 @@ def _library() -> None:
     pytest.importorskip("bitsandbytes")
 
 
-def trunk(kind: str = "llama", depth: int = 0, **more: bool) -> Trunk:
+def trunk(kind: str = "llama", depth: int = 0, *, activation_checkpointing: bool = False) -> Trunk:
     made = tiny.model(kind)
     quantise(made, CPU)
-    return Trunk(made.requires_grad_(False), depth, **more)
+    return Trunk(made.requires_grad_(False), depth, activation_checkpointing=activation_checkpointing)
 
 
 @pytest.mark.usefixtures("_library")
