@@ -49,7 +49,7 @@ def test_the_container_of_the_rows_does_not_matter(tmp_path: Path) -> None:
         ("a.jsonl", b'{"prompt": "Q"}\n{"prompt": "\xff"}\n', r"a\.jsonl:2: is not UTF-8"),
         ("a.jsonl.gz", b"no gzip", r"a\.jsonl\.gz: cannot be read"),
         ("a.parquet", b"no parquet", r"a\.parquet: is no Parquet file"),
-        ("a.csv", b"prompt\nQ\n", r"a\.csv: unknown format '\.csv'; expected JSON"),
+        ("a.xls", b"prompt\nQ\n", r"a\.xls: unknown format '\.xls'; expected JSON"),
         ("a", b"", r"a: unknown format '\(no suffix\)'"),
         ("a.jsonl", b'{"question": "Q"}\n', r"a\.jsonl:1: unknown format: the fields are question; expected"),
     ],

@@ -69,8 +69,7 @@ def content_hash(source: object) -> str:
     """SHA-256 (hex) of a file's or folder's bytes where `source` is a Path, else of the object as JSON."""
     if isinstance(source, Path):
         return _folder_hash(source) if source.is_dir() else _file_hash(source)
-    spelled = json.dumps(source, sort_keys=True, ensure_ascii=True, default=_plain)
-    return hashlib.sha256(spelled.encode()).hexdigest()
+    return hashlib.sha256(_CANONICAL.encode(source).encode()).hexdigest()
 
 
 def _file_hash(path: Path) -> str:
@@ -97,6 +96,9 @@ def _plain(value: object) -> object:
     if dump is not None:
         return dump(mode="json")
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=True, default=_plain)
 
 
 def _shown(value: object) -> str:

@@ -1,0 +1,112 @@
+"""The items of a JSON array one after the other, each gone from memory before the next is read."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from plaudit.types import InputError
+
+_CHUNK = 1 << 16
+_BLANK = " \t\r\n"
+
+
+def items_of_array(file: Path, stream: BinaryIO, start: bytes, line: int, *, closed: bool = True) -> Iterator[object]:
+    """Items of `[...]`, or with closed=False of bare values one after the other; `start`: bytes read already.
+
+    InputError, with the line, where it is malformed: what follows cannot be told apart then.
+    """
+    buffer = _Buffer(file, stream, start, line)
+    if closed:
+        buffer.take("[")
+        if buffer.next_is("]"):
+            return
+    elif buffer.at_end():
+        return
+    while True:
+        yield buffer.value()
+        if not closed:
+            if buffer.at_end():
+                return
+        elif buffer.next_is("]"):
+            break
+        else:
+            buffer.take(",")
+    buffer.take("]")
+    if not buffer.at_end():
+        raise buffer.error("Extra data")
+
+
+class _Buffer:
+    """A window on the text: what is decoded and not yet parsed."""
+
+    def __init__(self, file: Path, stream: BinaryIO, start: bytes, line: int) -> None:
+        self._file, self._stream, self._line = file, stream, line
+        self._decode = codecs.getincrementaldecoder("utf-8")()
+        self._parser = json.JSONDecoder()
+        self._text, self._at, self._ended = "", 0, False
+        self._text = self._decoded(start)
+
+    def error(self, message: str, at: int | None = None) -> InputError:
+        lines = self._line + self._text.count("\n", 0, self._at if at is None else at)
+        return InputError(f"{self._file}:{lines}: malformed JSON: {message}")
+
+    def take(self, sign: str) -> None:
+        if not self.next_is(sign):
+            raise self.error(f"expected {sign!r}")
+        self._at += 1
+
+    def next_is(self, sign: str) -> bool:
+        return not self.at_end() and self._text[self._at] == sign
+
+    def at_end(self) -> bool:
+        """Whether only blanks are left; goes forward to what is not one."""
+        while True:
+            while self._at < len(self._text) and self._text[self._at] in _BLANK:
+                self._at += 1
+            if self._at < len(self._text):
+                return False
+            if not self._more(_CHUNK):
+                return True
+
+    def value(self) -> object:
+        self.at_end()
+        wanted = _CHUNK
+        while True:
+            problem, at = "expected a value", self._at
+            try:
+                value, end = self._parser.raw_decode(self._text, self._at)
+                # a number at the window's end may go on behind it
+                if end < len(self._text) or not self._more(_CHUNK):
+                    self._at = end
+                    return value
+                continue
+            except json.JSONDecodeError as error:
+                problem, at = f"{error.msg} (column {error.colno})", error.pos
+            except (ValueError, RecursionError) as error:
+                raise self.error(str(error)[:80]) from error
+            # Twice as much each time: a long item is parsed a few times, not once for each chunk.
+            if not self._more(wanted):
+                raise self.error(problem, at)
+            wanted *= 2
+
+    def _more(self, count: int) -> bool:
+        """Read on; what is parsed already is let go."""
+        if self._ended:
+            return False
+        self._line += self._text.count("\n", 0, self._at)
+        self._text, self._at = self._text[self._at :], 0
+        data = self._stream.read(count)
+        self._ended = not data
+        self._text += self._decoded(data)
+        return bool(data)
+
+    def _decoded(self, data: bytes) -> str:
+        try:
+            return self._decode.decode(data, final=self._ended)
+        except UnicodeDecodeError as error:
+            before = self._text.count("\n") + data.count(b"\n", 0, error.start)
+            raise InputError(f"{self._file}:{self._line + before}: is not UTF-8; save the file as UTF-8") from error
