@@ -17,7 +17,26 @@ import tempfile
 import time
 from pathlib import Path
 
-_WORDS = "the a river stone map light number answer question small large why because runs holds under over three".split()
+_WORDS = [
+    "the",
+    "a",
+    "river",
+    "stone",
+    "map",
+    "light",
+    "number",
+    "answer",
+    "question",
+    "small",
+    "large",
+    "why",
+    "because",
+    "runs",
+    "holds",
+    "under",
+    "over",
+    "three",
+]
 
 
 def main() -> None:

@@ -15,6 +15,8 @@ from plaudit.types import InputError
 
 COMPRESSED = (".gz", ".zst")
 _CHUNK = 1 << 18
+_PACKED_AT_ONCE = 256
+"""Bytes of Zstandard: four of them can stand for 128 KiB, and all that they stand for is held at once."""
 
 
 @contextlib.contextmanager
@@ -68,7 +70,7 @@ class _Unpacked(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while not self._ready:
-            packed = self._rest or self._raw.read(1 << 14)
+            packed = self._rest or self._raw.read(_PACKED_AT_ONCE)
             if not packed:
                 if self._frame is not None:
                     raise EOFError("the file ends within a Zstandard frame")

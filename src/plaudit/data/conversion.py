@@ -40,11 +40,13 @@ def convert(
     """
     target = target_named(to)
     reading = Reading(source, target.kind, format=format, skip_bad=skip_bad)
-    if reading.begin() is None:
+    if (format_of := reading.begin()) is None:
         raise reading.bad_rows[0] if reading.bad_rows else InputError(f"{source}: has no rows")
     losses: Losses = Counter()
     taken = _Counted(_items(reading, objective))
     rows = write_rows(out, _rows(taken, target, losses), target.columns)
+    if format_of.kinds[0] != target.kind:
+        losses[f"everything but the {target.kind}"] += taken.count
     return Conversion(reading=reading, target=target, items=taken.count, rows=rows, losses=+losses)
 
 

@@ -11,6 +11,8 @@ from plaudit.data.format import Kind
 from plaudit.data.reading import Reading
 from plaudit.types import InputError, Judgement, Prompt
 
+BAD_ROWS_SHOWN = 20
+
 
 @dataclass(kw_only=True, slots=True)
 class Figures:
@@ -36,7 +38,7 @@ class Figures:
         self.annotators[one.annotator] += 1
         self.objectives[one.objective] += 1
         self.responses[len(one.responses)] += 1
-        self.aspects.update(one.ratings)
+        self.aspects.update(list(one.ratings))
         self.flags.update(one.flags)
         self.ties += any(len(group) > 1 for group in one.ranking)
         self.margins += one.strength is not None
@@ -65,7 +67,7 @@ class Inspection:
             "holds": list(found.format.kinds),
             "rows": reading.rows,
             "bad": reading.bad,
-            "bad_rows": [str(error) for error in reading.bad_rows],
+            "bad_rows": [str(error) for error in reading.bad_rows[:BAD_ROWS_SHOWN]],
             "left_out": dict(+reading.left_out),
             "repaired": dict(+reading.repaired),
             "prompts": len(figures.prompts),

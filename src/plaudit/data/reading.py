@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 
 MOST_TOGETHER = 64
 """Rows read as one, at most: what follows is another ranking, so that no file can ask for all memory."""
-BAD_ROWS_SHOWN = 20
+BAD_ROWS_KEPT = 1000
 _EXPECTED = {
     "judgements": "unknown format: the fields are {}; expected chosen and rejected (hh, or trl with prompt), or prompt "
     "and responses with ranking or ranks (native), or another of docs/formats.md",
@@ -139,7 +139,7 @@ class Reading:
         if not self.skip_bad:
             raise error
         self.bad += 1
-        if len(self.bad_rows) < BAD_ROWS_SHOWN:
+        if len(self.bad_rows) < BAD_ROWS_KEPT:
             self.bad_rows.append(error)
 
     def _together(self, rows: Iterable[Row], one: Format, read: Callable[[Row], Iterable[object]]) -> Iterator[Row]:

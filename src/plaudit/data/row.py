@@ -128,7 +128,7 @@ def row_of(value: object, where: str, *, may_hold_controls: bool = True, loose: 
 
 def rows_together(rows: Sequence[Row]) -> Row:
     """Several rows that a format reads as one."""
-    return Row(rows[0].where, rows[0].fields, together=tuple(rows))
+    return Row(rows[0].where, rows[0].fields, loose=rows[0].loose, together=tuple(rows))
 
 
 def cleaned(value: object) -> tuple[object, bool]:

@@ -3,6 +3,7 @@ text, Parquet, or a data set of the Hugging Face hub."""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import re
@@ -10,13 +11,13 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from io import TextIOWrapper
+from io import BufferedReader, TextIOWrapper
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from plaudit.data.bytestream import COMPRESSED, reading
 from plaudit.data.cells import JSON_COLUMNS
-from plaudit.data.json_array import items_of_array
+from plaudit.data.json_values import values_in_a_row, values_of_array
 from plaudit.data.row import Row, row_of
 from plaudit.types import InputError
 
@@ -63,7 +64,7 @@ def read_rows_or_bad(path: str | Path) -> Iterator[Row | Bad]:
         return
     with reading(file) as stream:
         if kind in _JSON_SUFFIXES:
-            yield from _json_rows(file, stream)
+            yield from _json_rows(file, stream, kind)
         elif kind in _CSV_SUFFIXES:
             yield from _csv_rows(file, stream, _CSV_SUFFIXES[kind])
         else:
@@ -82,25 +83,29 @@ def kind_of(file: Path) -> str:
     raise InputError(f"{file}: unknown format {kind or '(no suffix)'!r}; expected {KNOWN_FILES}")
 
 
-def _json_rows(file: Path, stream: BinaryIO) -> Iterator[Row | Bad]:
-    start = stream.readline()
-    number = 1
-    while start and not start.removeprefix(b"\xef\xbb\xbf").strip():
-        start, number = stream.readline(), number + 1
-    start = start.removeprefix(b"\xef\xbb\xbf")
-    if start.lstrip()[:1] == b"[":
-        for count, item in enumerate(items_of_array(file, stream, start, number), 1):
+def _json_rows(file: Path, stream: BinaryIO, kind: str) -> Iterator[Row | Bad]:
+    head = cast("BufferedReader", stream).peek(1).removeprefix(codecs.BOM_UTF8).lstrip()
+    if head.startswith(b"["):
+        for count, item in enumerate(values_of_array(file, stream), 1):
             yield _row_or_bad(item, f"{file}, item {count}")
         return
-    if start.strip() in (b"{", b"") and start:  # one object written over many lines
-        for count, item in enumerate(items_of_array(file, stream, start, number, closed=False), 1):
-            yield _row_or_bad(item, f"{file}, item {count}")
-        return
-    line = start
-    while line:
+    for number, line in enumerate(stream, 1):
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+            if kind == ".json" and line.strip() and not _is_json(line):  # objects that are written over many lines
+                for count, item in enumerate(values_in_a_row(file, stream, line), 1):
+                    yield _row_or_bad(item, f"{file}, item {count}")
+                return
         if line.strip():
             yield _row_of_line(line, f"{file}:{number}")
-        line, number = stream.readline(), number + 1
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _row_of_line(line: bytes, where: str) -> Row | Bad:

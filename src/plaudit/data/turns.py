@@ -39,7 +39,9 @@ def turns_of(row: Row, key: str) -> tuple[Message, ...]:
     if isinstance(value, dict):
         value = cast("dict[str, object]", value).get("messages", [value])  # a prompt of ours has them inside
     items = list_of(value)
-    where = f"{row.where}, {key}"
+    where = f"{row.where}: {key}"
+    if row.loose and items and not all(isinstance(item, dict) for item in items):
+        return messages_of(row.text(key), where)  # a text that only looks like a list
     if not items:
         return messages_of(value, where)
     return messages_of([_plain_turn(item) for item in items], where)
@@ -64,7 +66,7 @@ def transcript(row: Row, key: str) -> tuple[Message, ...]:
 
 def prompt_in(row: Row, key: str) -> Prompt:
     """The prompt of a field: a conversation that ends with a user's turn."""
-    return prompt_of(turns_of(row, key), row.tags(), where=f"{row.where}, {key}")
+    return prompt_of(turns_of(row, key), row.tags(), where=f"{row.where}: {key}")
 
 
 def asked(row: Row, messages: Sequence[Message]) -> Prompt:

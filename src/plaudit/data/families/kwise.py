@@ -10,7 +10,7 @@ from plaudit.data.cells import text_of_cell, value_of_cell
 from plaudit.data.families.rankings import Groups, from_comparisons, from_ranks, from_scores, of_pair
 from plaudit.data.format import Format, Look, is_list_of_texts
 from plaudit.data.judgements import TEXTS, check_ranking, judged, judgement_from_dict
-from plaudit.data.row import Row, is_number, list_of, mapping_of, number_of
+from plaudit.data.row import Row, as_number, is_number, list_of, mapping_of, number_of
 from plaudit.data.turns import answer_in, asked, in_one, is_transcript, prompt_in, split_answer, transcript, turns_of
 from plaudit.types import OVERALL, Flag, Judgement, Prompt, Response
 
@@ -41,7 +41,7 @@ def _native(row: Row, objective: str) -> Iterable[Judgement]:
         annotator=row.optional_text("annotator"),
         strength=row.optional_number("strength"),
         flags=_flags(row),
-        ratings={"score": tuple(number_of(row.where, "score", score) for score in scores)} if scores else {},
+        ratings={"score": tuple(map(as_number, scores))} if scores and all(map(is_number, scores)) else {},
     )
 
 

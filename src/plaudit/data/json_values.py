@@ -1,4 +1,4 @@
-"""The items of a JSON array one after the other, each gone from memory before the next is read."""
+"""The values of a JSON file one after the other, each gone from memory before the next is read."""
 
 from __future__ import annotations
 
@@ -14,38 +14,33 @@ _CHUNK = 1 << 16
 _BLANK = " \t\r\n"
 
 
-def items_of_array(file: Path, stream: BinaryIO, start: bytes, line: int, *, closed: bool = True) -> Iterator[object]:
-    """Items of `[...]`, or with closed=False of bare values one after the other; `start`: bytes read already.
-
-    InputError, with the line, where it is malformed: what follows cannot be told apart then.
-    """
-    buffer = _Buffer(file, stream, start, line)
-    if closed:
-        buffer.take("[")
-        if buffer.next_is("]"):
-            return
-    elif buffer.at_end():
-        return
-    while True:
+def values_of_array(file: Path, stream: BinaryIO) -> Iterator[object]:
+    """The items of `[...]`. InputError, with the line, where it is malformed: what follows cannot be told apart."""
+    buffer = _Buffer(file, stream)
+    buffer.take("[")
+    if not buffer.next_is("]"):
         yield buffer.value()
-        if not closed:
-            if buffer.at_end():
-                return
-        elif buffer.next_is("]"):
-            break
-        else:
+        while not buffer.next_is("]"):
             buffer.take(",")
+            yield buffer.value()
     buffer.take("]")
     if not buffer.at_end():
         raise buffer.error("Extra data")
 
 
+def values_in_a_row(file: Path, stream: BinaryIO, start: bytes) -> Iterator[object]:
+    """Values one after the other, with nothing but blanks between; `start`: bytes that were read already."""
+    buffer = _Buffer(file, stream, start)
+    while not buffer.at_end():
+        yield buffer.value()
+
+
 class _Buffer:
     """A window on the text: what is decoded and not yet parsed."""
 
-    def __init__(self, file: Path, stream: BinaryIO, start: bytes, line: int) -> None:
-        self._file, self._stream, self._line = file, stream, line
-        self._decode = codecs.getincrementaldecoder("utf-8")()
+    def __init__(self, file: Path, stream: BinaryIO, start: bytes = b"") -> None:
+        self._file, self._stream, self._line = file, stream, 1
+        self._decode = codecs.getincrementaldecoder("utf-8-sig")()
         self._parser = json.JSONDecoder()
         self._text, self._at, self._ended = "", 0, False
         self._text = self._decoded(start)
