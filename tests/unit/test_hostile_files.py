@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from plaudit.data.formats import Reading
@@ -18,6 +18,8 @@ from plaudit.data.inspection import inspect
 from plaudit.data.registry import FORMATS
 from plaudit.types import InputError
 
+# The same examples every time, and no opinion of how fast the machine is.
+CALM = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 SAMPLES = Path(__file__).parents[1] / "data"
 SUFFIXES = ("jsonl", "json", "csv", "tsv", "txt", "parquet", "jsonl.gz", "json.zst", "csv.gz")
 
@@ -43,13 +45,13 @@ def survives(data: bytes, suffix: str, format: str = "auto") -> None:
 
 
 @given(st.binary(max_size=200), st.sampled_from(SUFFIXES))
-@settings(max_examples=300, deadline=None)
+@settings(CALM, max_examples=300)
 def test_any_bytes(data: bytes, suffix: str) -> None:
     survives(data, suffix)
 
 
 @given(st.sampled_from(sorted(SAMPLES.iterdir())), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(CALM, max_examples=300)
 def test_real_rows_with_bytes_changed(path: Path, data: st.DataObject) -> None:
     content = bytearray(path.read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
@@ -59,14 +61,14 @@ def test_real_rows_with_bytes_changed(path: Path, data: st.DataObject) -> None:
 
 
 @given(st.sampled_from(list(FORMATS)), st.lists(st.dictionaries(names, values, max_size=6), max_size=3))
-@settings(max_examples=400, deadline=None)
+@settings(CALM, max_examples=400)
 def test_any_json_as_any_format(format: str, rows: list[dict[str, Any]]) -> None:
     survives("".join(json.dumps(row) + "\n" for row in rows).encode(), "jsonl", format)
     survives(json.dumps(rows).encode(), "json")
 
 
 @given(st.sampled_from([path for path in sorted(SAMPLES.iterdir()) if path.suffix in (".json", ".jsonl")]), st.data())
-@settings(max_examples=600, deadline=None)
+@settings(CALM, max_examples=600)
 def test_real_rows_with_any_value_at_any_place(path: Path, data: st.DataObject) -> None:
     text = path.read_text(encoding="utf-8")
     rows = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines()]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from plaudit.data.conversion import convert
@@ -20,6 +20,8 @@ from plaudit.data.targets import TARGETS, Losses, Target, target_named
 from plaudit.data.writing import write_rows
 from plaudit.types import Demonstration, InputError, Judgement, Message, Prompt, Response, Sampling
 
+# The same examples every time, and no opinion of how fast the machine is.
+CALM = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 CONTAINERS = ("jsonl", "json", "csv", "tsv", "parquet", "jsonl.gz", "json.zst", "csv.gz", "ndjson.zst")
 BY_KIND = {kind: [one for one in TARGETS.values() if one.kind == kind] for kind in ("judgements", "demonstrations")}
 
@@ -91,13 +93,13 @@ def written_and_read(items: list[Any], target: Target, container: str) -> tuple[
 
 
 @given(st.lists(judgements(), max_size=4), st.sampled_from(CONTAINERS))
-@settings(max_examples=120, deadline=None)
+@settings(CALM, max_examples=120)
 def test_our_own_judgements_come_back_as_they_were(items: list[Judgement], container: str) -> None:
     assert written_and_read(items, TARGETS["native"], container) == (items, {})
 
 
 @given(st.lists(judgements(), max_size=4), st.sampled_from(BY_KIND["judgements"]), st.sampled_from(CONTAINERS))
-@settings(max_examples=300, deadline=None)
+@settings(CALM, max_examples=300)
 def test_what_a_form_can_hold_comes_back_equal(items: list[Judgement], target: Target, container: str) -> None:
     """Written once, a file may have lost something; from then on nothing changes any more."""
     held, _ = written_and_read(items, target, container)
@@ -109,7 +111,7 @@ def test_what_a_form_can_hold_comes_back_equal(items: list[Judgement], target: T
 
 
 @given(judgements(), st.sampled_from(BY_KIND["judgements"]))
-@settings(max_examples=300, deadline=None)
+@settings(CALM, max_examples=300)
 def test_where_nothing_is_said_to_be_lost_nothing_is(item: Judgement, target: Target) -> None:
     read, losses = written_and_read([item], target, "jsonl")
     if not losses:
@@ -121,7 +123,7 @@ def test_where_nothing_is_said_to_be_lost_nothing_is(item: Judgement, target: Ta
     st.sampled_from(BY_KIND["demonstrations"]),
     st.sampled_from(CONTAINERS),
 )
-@settings(max_examples=150, deadline=None)
+@settings(CALM, max_examples=150)
 def test_demonstrations_come_back_equal(items: list[Demonstration], target: Target, container: str) -> None:
     read, losses = written_and_read(items, target, container)
     kept = [one for one in items if target.name != "alpaca" or len(one.prompt.messages) == 1]
@@ -130,7 +132,7 @@ def test_demonstrations_come_back_equal(items: list[Demonstration], target: Targ
 
 
 @given(st.lists(prompts(), max_size=4), st.sampled_from(CONTAINERS))
-@settings(max_examples=50, deadline=None)
+@settings(CALM, max_examples=50)
 def test_prompts_come_back_equal(items: list[Prompt], container: str) -> None:
     assert written_and_read(items, TARGETS["prompts"], container) == (items, {})
 
@@ -270,6 +272,7 @@ def test_a_conversion_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"in\.jsonl:2"):
         convert(source, out, "trl")
     assert out.read_text() == "before"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
     done = convert(source, out, "trl", skip_bad=True)
     assert (done.rows, done.reading.bad) == (1, 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]

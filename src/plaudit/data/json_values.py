@@ -12,6 +12,8 @@ from plaudit.types import InputError
 
 _CHUNK = 1 << 16
 _BLANK = " \t\r\n"
+_LONGEST_SIGN = len("-Infinity")
+"""Of an item that the window cuts short, the parser finds fault within so many characters of the window's end."""
 
 
 def values_of_array(file: Path, stream: BinaryIO) -> Iterator[object]:
@@ -71,7 +73,6 @@ class _Buffer:
         self.at_end()
         wanted = _CHUNK
         while True:
-            problem, at = "expected a value", self._at
             try:
                 value, end = self._parser.raw_decode(self._text, self._at)
                 # a number at the window's end may go on behind it
@@ -80,12 +81,14 @@ class _Buffer:
                     return value
                 continue
             except json.JSONDecodeError as error:
-                problem, at = f"{error.msg} (column {error.colno})", error.pos
+                cut_short = error.msg.startswith("Unterminated string")
+                may_go_on = cut_short or error.pos >= len(self._text) - _LONGEST_SIGN
+                problem = self.error(f"{error.msg} (column {error.colno})", error.pos)
             except (ValueError, RecursionError) as error:
                 raise self.error(str(error)[:80]) from error
             # Twice as much each time: a long item is parsed a few times, not once for each chunk.
-            if not self._more(wanted):
-                raise self.error(problem, at)
+            if not may_go_on or not self._more(wanted):
+                raise problem
             wanted *= 2
 
     def _more(self, count: int) -> bool:
