@@ -33,7 +33,7 @@ def test_inspect_as_json() -> None:
         "file": str(SAMPLES / "ultrafeedback.jsonl"),
         "format": "ultrafeedback",
         "why": "it has instruction and completions",
-        "others": [{"format": "prompts", "why_not": "ultrafeedback accounts for completions too"}],
+        "others": [],
         "is": "completions with ratings by aspect and an overall score (UltraFeedback)",
         "holds": ["judgements", "prompts"],
         "rows": 1,
@@ -107,9 +107,9 @@ def test_convert_says_what_was_lost(tmp_path: Path) -> None:
         "lost: ties within a ranking (1), rankings of three or more, kept as pairs (1)",
     ]
     assert out.read_text() == (
-        "prompt,chosen,rejected,margin,annotator\n"
-        'What do bees make?,"Honey, from nectar.",Cheese.,,\n'
-        'What do bees make?,"Honey, from nectar.",Silk.,,\n'
+        "prompt,chosen,rejected,margin,annotator,subset\n"
+        'What do bees make?,"Honey, from nectar.",Cheese.,,,\n'
+        'What do bees make?,"Honey, from nectar.",Silk.,,,\n'
     )
     again = plaudit("convert", source, out, "--to", "native")
     assert again.exit_code == 2

@@ -151,6 +151,11 @@ def test_a_key_like_no_other_gets_the_list(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (
+            "data:\n  preferences:\n  - {path: a, format: hellpsteer3}\n",
+            "5: data.preferences.0.format: found the text 'hellpsteer3', expected one of auto, native, .*; "
+            "did you mean helpsteer3?",
+        ),
         ("ppo:\n  steps: many\n", "4: ppo.steps: found the text 'many', expected a whole number above 0"),
         ("ppo:\n  steps: 0\n", "4: ppo.steps: found 0, expected a whole number above 0"),
         ("ppo:\n  steps: 1e3\n", "4: ppo.steps: found 1000.0, expected a whole number above 0; write 1000"),

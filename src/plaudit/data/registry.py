@@ -52,7 +52,11 @@ def recognise(fields: Mapping[str, object], kind: Kind | None = None) -> Recogni
     return Recognised(
         format=best,
         why=f"it has {_listed(shape)}{seen}",
-        others=tuple((one.name, _why_not(best, shape, one, other)) for one, other in rest),
+        others=tuple(
+            (one.name, _why_not(best, shape, one, other))
+            for one, other in rest
+            if one.kinds != ("prompts",)  # what holds more holds its prompts besides
+        ),
     )
 
 

@@ -94,6 +94,7 @@ FORMATS = (
         words="a prompt and its completion or response (TRL)",
         shapes=(("prompt", "completion"), ("prompt", "response")),
         demonstrations=_completed,
+        prompts=lambda row: [asked(row, turns_of(row, "prompt"))],
     ),
     Format(
         name="trl-stepwise",

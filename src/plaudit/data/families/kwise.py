@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast, get_args
@@ -15,6 +16,7 @@ from plaudit.data.turns import answer_in, asked, in_one, is_transcript, prompt_i
 from plaudit.types import OVERALL, Flag, Judgement, Prompt, Response
 
 _FLAGS: tuple[str, ...] = get_args(Flag)
+_LETTERS = tuple(string.ascii_uppercase)
 _SAMPLES = ("sample0", "sample1", "sample2", "sample3")
 _ERRONEOUS_TEN, _BEYOND_DOUBT = 10.0, 2.0
 """UltraFeedback's first edition has overall scores of 10 that were 1s; so low a mean of the aspects tells them."""
@@ -103,7 +105,10 @@ def _of_every(entries: Sequence[object], key: str) -> list[object] | None:
 
 def _groups(row: Row, value: object) -> Groups:
     groups = [list_of(group) or [group] for group in list_of(value) or [value]] if value != [] else []
-    if any(type(index) is not int for group in groups for index in group):
+    leaves = [index for group in groups for index in group]
+    if all(isinstance(index, str) and index in _LETTERS for index in leaves):
+        return tuple(tuple(_LETTERS.index(str(index)) for index in group) for group in groups)
+    if any(type(index) is not int for index in leaves):
         raise row.error(f"ranking: expected groups of response numbers such as [[2], [0, 1]], found {value!r:.60}")
     return tuple(tuple(cast("list[int]", group)) for group in groups)
 

@@ -6,7 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from plaudit.data.row import Row
-from plaudit.data.targets.target import Column, Fields, Losses, Target, from_and_value, single_text, turn, turns
+from plaudit.data.targets.target import (
+    Column,
+    Fields,
+    Losses,
+    Target,
+    from_and_value,
+    single_text,
+    subset_of,
+    turn,
+    turns,
+)
 from plaudit.data.turns import is_transcript, transcript
 from plaudit.types import Judgement, Message
 
@@ -26,9 +36,11 @@ class _Pair:
 
     @property
     def circumstances(self) -> Fields:
-        """Margin and annotator, where they are there."""
-        found = {"margin": self.margin, "annotator": self.whole.annotator or None}
-        return {key: value for key, value in found.items() if value is not None}
+        """Margin, annotator and tag, where they are there."""
+        found: Fields = {} if self.margin is None else {"margin": self.margin}
+        if self.whole.annotator:
+            found["annotator"] = self.whole.annotator
+        return found | subset_of(self.whole.prompt)
 
 
 def _pairs(one: Judgement, losses: Losses) -> Iterator[_Pair]:
@@ -118,7 +130,7 @@ def _hh(one: Judgement, losses: Losses) -> Iterator[Fields]:
             losses["conversations that a transcript would garble, left out"] += 1
             continue
         losses["blanks around a turn"] += any(turn.content != turn.content.strip() for side in turns for turn in side)
-        yield {"chosen": sides[0], "rejected": sides[1]}
+        yield {"chosen": sides[0], "rejected": sides[1], **subset_of(one.prompt)}
 
 
 def _spoken(messages: Sequence[Message]) -> str:
@@ -134,8 +146,8 @@ def _is_understood(text: str, messages: Sequence[Message]) -> bool:
 
 
 _SIDES: Mapping[str, Column] = {"chosen": "messages", "rejected": "messages"}
-_CIRCUMSTANCES: Mapping[str, Column] = {"margin": "number", "annotator": "text"}
-_MARGIN = frozenset({"margin", "annotator"})
+_CIRCUMSTANCES: Mapping[str, Column] = {"margin": "number", "annotator": "text", "subset": "text"}
+_KEPT = frozenset({"margin", "annotator", "tags"})
 
 TARGETS = (
     Target(
@@ -145,7 +157,7 @@ TARGETS = (
         read_as="trl",
         columns={"prompt": "messages", **_SIDES, **_CIRCUMSTANCES},
         rows=_trl,
-        keeps=_MARGIN,
+        keeps=_KEPT,
     ),
     Target(
         name="trl-implicit",
@@ -154,7 +166,7 @@ TARGETS = (
         read_as="trl",
         columns={**_SIDES, **_CIRCUMSTANCES},
         rows=_trl_implicit,
-        keeps=_MARGIN,
+        keeps=_KEPT,
     ),
     Target(
         name="trl-standard",
@@ -163,7 +175,7 @@ TARGETS = (
         read_as="trl",
         columns={"prompt": "text", "chosen": "text", "rejected": "text", **_CIRCUMSTANCES},
         rows=_trl_standard,
-        keeps=_MARGIN,
+        keeps=_KEPT,
     ),
     Target(
         name="ultrafeedback-binarized",
@@ -178,7 +190,7 @@ TARGETS = (
             **_CIRCUMSTANCES,
         },
         rows=_binarized,
-        keeps=_MARGIN | {"ratings"},
+        keeps=_KEPT | {"ratings"},
     ),
     Target(
         name="openai",
@@ -201,7 +213,8 @@ TARGETS = (
         words="pairs of whole transcripts",
         kind="judgements",
         read_as="hh",
-        columns={"chosen": "text", "rejected": "text"},
+        columns={"chosen": "text", "rejected": "text", "subset": "text"},
         rows=_hh,
+        keeps=frozenset({"tags"}),
     ),
 )

@@ -57,10 +57,18 @@ class Target:
             for part, is_there in PARTS.items():
                 if part not in self.keeps and is_there(item):
                     losses[part] += 1
+            losses["tags but the first"] += (
+                "tags" in self.keeps and self.read_as != "native" and len(item.prompt.tags) > 1
+            )
         return self.rows(item, losses)
 
 
 # Parts of rows that many forms share
+
+
+def subset_of(prompt: Prompt) -> Fields:
+    """The first tag, which every format reads again from `subset`."""
+    return {"subset": prompt.tags[0]} if prompt.tags else {}
 
 
 def turn(role: str, text: str) -> dict[str, str]:

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from plaudit.data.judgements import judgement_to_dict
-from plaudit.data.targets.target import PARTS, Column, Fields, Losses, Target, from_and_value, single_text, turn, turns
+from plaudit.data.targets.target import (
+    PARTS,
+    Column,
+    Fields,
+    Losses,
+    Target,
+    from_and_value,
+    single_text,
+    subset_of,
+    turn,
+    turns,
+)
 from plaudit.types import Demonstration, Judgement, Message, Prompt
 
 
@@ -37,6 +48,7 @@ def _unpaired(one: Judgement, losses: Losses) -> Iterator[Fields]:
             "completion": [turn("assistant", response.text)],
             "label": index in good,
             **({"annotator": one.annotator} if one.annotator else {}),
+            **subset_of(one.prompt),
         }
 
 
@@ -64,13 +76,13 @@ def _alpaca(one: Demonstration, losses: Losses) -> Iterator[Fields]:
 
 
 def _source(one: Demonstration, losses: Losses) -> Fields:
-    losses["tags"] += bool(one.prompt.tags)
-    return {"source": one.source} if one.source else {}
+    losses["tags but the first"] += len(one.prompt.tags) > 1
+    return ({"source": one.source} if one.source else {}) | subset_of(one.prompt)
 
 
 def _prompt(one: Prompt, losses: Losses) -> Iterator[Fields]:
     losses["tags but the first"] += len(one.tags) > 1
-    yield {"prompt": turns(one.messages), **({"subset": one.tags[0]} if one.tags else {})}
+    yield {"prompt": turns(one.messages), **subset_of(one)}
 
 
 def _native(one: Judgement, _: Losses) -> Iterator[Fields]:
@@ -105,9 +117,15 @@ TARGETS = (
         words="single answers called good or bad",
         kind="judgements",
         read_as="trl-unpaired",
-        columns={"prompt": "messages", "completion": "messages", "label": "truth", "annotator": "text"},
+        columns={
+            "prompt": "messages",
+            "completion": "messages",
+            "label": "truth",
+            "annotator": "text",
+            "subset": "text",
+        },
         rows=_unpaired,
-        keeps=frozenset({"annotator", "flags"}),
+        keeps=frozenset({"annotator", "flags", "tags"}),
         merges=True,
     ),
     Target(
@@ -123,7 +141,7 @@ TARGETS = (
         words="conversations that end with the answer",
         kind="demonstrations",
         read_as="messages",
-        columns={"messages": "messages", "source": "text"},
+        columns={"messages": "messages", "source": "text", "subset": "text"},
         rows=_messages,
     ),
     Target(
@@ -131,7 +149,7 @@ TARGETS = (
         words="a prompt and its completion, as messages",
         kind="demonstrations",
         read_as="completion",
-        columns={"prompt": "messages", "completion": "messages", "source": "text"},
+        columns={"prompt": "messages", "completion": "messages", "source": "text", "subset": "text"},
         rows=_completion,
     ),
     Target(
@@ -139,7 +157,7 @@ TARGETS = (
         words="conversations in turns of from and value",
         kind="demonstrations",
         read_as="sharegpt",
-        columns={"conversations": "json", "source": "text"},
+        columns={"conversations": "json", "source": "text", "subset": "text"},
         rows=_sharegpt,
     ),
     Target(
@@ -147,7 +165,7 @@ TARGETS = (
         words="an instruction and its output",
         kind="demonstrations",
         read_as="alpaca",
-        columns={"instruction": "text", "input": "text", "output": "text", "source": "text"},
+        columns={"instruction": "text", "input": "text", "output": "text", "source": "text", "subset": "text"},
         rows=_alpaca,
     ),
     Target(
