@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from plaudit.data.conversation import spelled_list
 from plaudit.data.formats import (
     clean_text,
     content_hash,
@@ -79,6 +80,11 @@ def test_the_id_of_a_prompt_is_drawn_from_its_messages_alone() -> None:
 def test_what_is_no_prompt_is_refused(messages: Any, complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
         prompt_of(messages)
+
+
+def test_what_ids_are_drawn_from_is_plain_json() -> None:
+    for value in ([], ["a"], ['é\u2028"\\', ["b", []], [["c", "d"]]]):
+        assert spelled_list(value) == json.dumps(value)
 
 
 def test_the_hash_of_a_file_is_of_its_bytes_and_of_a_folder_of_names_and_bytes(tmp_path: Path) -> None:

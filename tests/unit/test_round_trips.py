@@ -39,9 +39,8 @@ def prompts(draw: st.DrawFn) -> Prompt:
     turns = [Message(role="system", content=draw(texts))] if draw(st.booleans()) else []
     for _ in range(draw(st.integers(0, 2))):
         turns += [Message(role="user", content=draw(texts)), Message(role="assistant", content=draw(texts))]
-    return prompt_of(
-        [*turns, Message(role="user", content=draw(texts))], draw(st.sampled_from([(), ("hard",), ("a", "b")]))
-    )
+    tags = draw(st.sampled_from([(), ("hard",), ("a", "b")]))
+    return prompt_of([*turns, Message(role="user", content=draw(texts))], tags)
 
 
 @st.composite

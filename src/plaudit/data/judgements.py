@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from plaudit.data.conversation import content_hash
+from plaudit.data.conversation import spelled_list
 from plaudit.data.rows import Bad, read_rows_or_bad
 from plaudit.types import OVERALL, Flag, InputError, Judgement, PlauditError, Prompt, Response
 
@@ -70,7 +71,7 @@ def judgement_id(
 ) -> str:
     """An id drawn from what was judged and how (16 hex): equal rankings have equal ids, in whatever order shown."""
     groups = [sorted(responses[index].text for index in group) for group in ranking]
-    return content_hash([prompt.id, groups, objective, annotator, *flags])[:16]
+    return hashlib.sha256(spelled_list([prompt.id, groups, objective, annotator, *flags]).encode()).hexdigest()[:16]
 
 
 def judged(

@@ -147,7 +147,7 @@ def _is_understood(text: str, messages: Sequence[Message]) -> bool:
 
 _SIDES: Mapping[str, Column] = {"chosen": "messages", "rejected": "messages"}
 _CIRCUMSTANCES: Mapping[str, Column] = {"margin": "number", "annotator": "text", "subset": "text"}
-_KEPT = frozenset({"margin", "annotator", "tags"})
+_KEPT = frozenset({"margin", "annotator", "tag"})
 
 TARGETS = (
     Target(
@@ -215,6 +215,6 @@ TARGETS = (
         read_as="hh",
         columns={"chosen": "text", "rejected": "text", "subset": "text"},
         rows=_hh,
-        keeps=frozenset({"tags"}),
+        keeps=frozenset({"tag"}),
     ),
 )

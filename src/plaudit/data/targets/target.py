@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from plaudit.data.format import Kind
@@ -29,7 +30,8 @@ PARTS: Mapping[str, Callable[[Judgement], object]] = {
     "correction of an earlier one": lambda one: one.supersedes is not None,
     "names of models": lambda one: any(response.checkpoint for response in one.responses),
     "circumstances of sampling": lambda one: any(r.sampling is not None or not r.finished for r in one.responses),
-    "tags": lambda one: one.prompt.tags,
+    "tag": lambda one: one.prompt.tags,
+    "further tags": lambda one: len(one.prompt.tags) > 1,
 }
 """What a judgement may say besides prompt, responses and ranking."""
 
@@ -54,13 +56,14 @@ class Target:
     def rows_of(self, item: Any, losses: Losses) -> Iterable[Fields]:
         """The rows of an item, with everything that is lost on the way counted."""
         if isinstance(item, Judgement):
-            for part, is_there in PARTS.items():
-                if part not in self.keeps and is_there(item):
-                    losses[part] += 1
-            losses["tags but the first"] += (
-                "tags" in self.keeps and self.read_as != "native" and len(item.prompt.tags) > 1
-            )
+            for part in _parts_besides(self.keeps):
+                losses[part] += bool(PARTS[part](item))
         return self.rows(item, losses)
+
+
+@cache
+def _parts_besides(kept: frozenset[str]) -> tuple[str, ...]:
+    return tuple(part for part in PARTS if part not in kept)
 
 
 # Parts of rows that many forms share

@@ -76,12 +76,12 @@ def _alpaca(one: Demonstration, losses: Losses) -> Iterator[Fields]:
 
 
 def _source(one: Demonstration, losses: Losses) -> Fields:
-    losses["tags but the first"] += len(one.prompt.tags) > 1
+    losses["further tags"] += len(one.prompt.tags) > 1
     return ({"source": one.source} if one.source else {}) | subset_of(one.prompt)
 
 
 def _prompt(one: Prompt, losses: Losses) -> Iterator[Fields]:
-    losses["tags but the first"] += len(one.tags) > 1
+    losses["further tags"] += len(one.tags) > 1
     yield {"prompt": turns(one.messages), **subset_of(one)}
 
 
@@ -125,7 +125,7 @@ TARGETS = (
             "subset": "text",
         },
         rows=_unpaired,
-        keeps=frozenset({"annotator", "flags", "tags"}),
+        keeps=frozenset({"annotator", "flags", "tag"}),
         merges=True,
     ),
     Target(
