@@ -54,10 +54,47 @@ class Model(Section):
     far less memory per micro-batch, for half more arithmetic in training (a third, where all weights are trained)."""
 
 
+PreferenceFormat = Literal[
+    "auto",
+    "native",
+    "comparisons",
+    "nemo",
+    "nectar",
+    "ultrafeedback",
+    "lm-human-preferences",
+    "rewardbench-2",
+    "hh",
+    "trl",
+    "ultrafeedback-binarized",
+    "rewardbench",
+    "openai",
+    "llama-factory",
+    "llama-factory-kto",
+    "trl-unpaired",
+    "shp",
+    "summarize-from-feedback",
+    "summarize-from-feedback-axis",
+    "webgpt",
+    "helpsteer",
+    "helpsteer3",
+    "pku-saferlhf",
+    "arena",
+    "arena-texts",
+    "alpaca-farm",
+    "pandalm",
+    "oasst",
+    "oasst-messages",
+    "argilla",
+    "label-studio",
+    "potato",
+]
+"""Those of docs/formats.md that hold rankings; auto: recognised from the fields."""
+
+
 class PreferenceFile(Section):
     path: str
     objective: str = "overall"
-    format: Literal["auto", "hh", "trl", "native"] = "auto"
+    format: PreferenceFormat = "auto"
     limit: Positive | None = None
     """At most so many rankings, drawn by the recipe's seed."""
 

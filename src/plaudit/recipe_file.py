@@ -321,6 +321,8 @@ def _advice(found: object, schema: Schema) -> str:
         return f"; write {int(found)}"
     if isinstance(found, int | float) and expected.get("type") == "string" and "enum" not in expected:
         return "; put it in quotes"
+    if isinstance(found, str) and (near := difflib.get_close_matches(found, map(str, expected.get("enum", ())), n=1)):
+        return f"; did you mean {near[0]}?"
     if found is None and expected.get("type") == "object":
         return "; leave the key out, or write {}"
     return ""

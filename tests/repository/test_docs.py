@@ -6,12 +6,16 @@ import ast
 import functools
 import json
 import re
+import typing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import tiny
+from plaudit.data.registry import FORMATS
+from plaudit.data.targets import TARGETS
+from plaudit.recipe import PreferenceFormat
 from plaudit.rounds import run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,3 +147,24 @@ def test_a_detail_is_where_it_is_said_to_be(row: list[str]) -> None:
     assert len(cited) == tests.count("::")
     for file, test in cited:
         assert test in names_in(ROOT / "tests" / file), f"{file}::{test}"
+
+
+FORMATS_DOC = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+
+
+def test_every_format_is_in_the_tables_with_its_fields_and_forms() -> None:
+    lines = (line for line in FORMATS_DOC.splitlines() if line.startswith("| `"))
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert sorted(row[0].strip("`") for row in rows) == sorted(FORMATS)
+    for name, fields, _, forms in rows:
+        one = FORMATS[name.strip("`")]
+        loosely_named = {"argilla", "lm-human-preferences"}  # columns of any name; sample0 to sample3
+        written = {target.name for target in TARGETS.values() if target.read_as == one.name}
+        assert set(re.findall(r"`([\w-]+)`", forms)) == written, name
+        assert one.name in loosely_named or any(
+            all(f"`{field}`" in fields for field in shape) for shape in one.shapes
+        ), name
+
+
+def test_a_recipe_knows_every_format_that_holds_rankings() -> None:
+    assert set(typing.get_args(PreferenceFormat)) == {"auto"} | {n for n, one in FORMATS.items() if one.judgements}

@@ -16,9 +16,10 @@ VERBS = ["run", "sft", "sample", "reward", "plan", "ppo", "evaluate", "report", 
 def test_the_verbs() -> None:
     named = [command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands]
     assert sorted(named) == sorted(VERBS)
+    assert {group.name for group in app.registered_groups} == {"data"}
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [*VERBS, "data inspect", "data convert", "data validate"])
 def test_every_verb_is_in_the_readme(verb: str) -> None:
     assert f"plaudit {verb}" in (ROOT / "README.md").read_text(encoding="utf-8")
 

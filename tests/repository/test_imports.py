@@ -39,6 +39,12 @@ def test_help_loads_no_torch(words: list[str]) -> None:
     assert not loaded & HEAVY
 
 
+def test_looking_into_a_file_loads_no_torch() -> None:
+    words = ["data", "inspect", "tests/data/hh.jsonl"]
+    loaded = loaded_by(f"from plaudit.cli import app; app({words!r}, standalone_mode=False)")
+    assert not loaded & HEAVY
+
+
 @pytest.mark.parametrize(
     "module", ["plaudit", "plaudit.types", "plaudit.recipe_file", "plaudit.data.formats", "plaudit.feedback"]
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from plaudit.data.conversation import spelled_list
 from plaudit.data.formats import (
     clean_text,
     content_hash,
@@ -79,6 +80,11 @@ def test_the_id_of_a_prompt_is_drawn_from_its_messages_alone() -> None:
 def test_what_is_no_prompt_is_refused(messages: Any, complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
         prompt_of(messages)
+
+
+def test_what_ids_are_drawn_from_is_plain_json() -> None:
+    for value in ([], ["a"], ['é\u2028"\\', ["b", []], [["c", "d"]]]):
+        assert spelled_list(value) == json.dumps(value)
 
 
 def test_the_hash_of_a_file_is_of_its_bytes_and_of_a_folder_of_names_and_bytes(tmp_path: Path) -> None:
@@ -208,6 +214,7 @@ def test_a_malformed_pair_is_refused(file: Path, row: dict[str, Any], complaint:
     [
         (["a", "b", "c", "d"], {"ranking": [[2], [0, 1], [3]]}, ((2,), (0, 1), (3,))),
         (["a", "b", "c"], {"ranking": [2, 0, 1]}, ((2,), (0,), (1,))),
+        (["a", "b", "c"], {"ranking": ["C", ["A", "B"]]}, ((2,), (0, 1))),
         (["a", "b", "c", "d"], {"ranks": [2, 2, 1, 3]}, ((2,), (0, 1), (3,))),
         ([{"text": "a", "rank": 1}, {"text": "b", "rank": 0}], {}, ((1,), (0,))),
         ([{"text": "a", "score": 0.5}, {"text": "b", "score": 3}, {"text": "c", "score": 0.5}], {}, ((1,), (0, 2))),
@@ -235,6 +242,7 @@ def test_every_spelling_of_a_ranking_gives_groups_from_best_to_worst(
         ({"responses": ["a", "b"], "ranking": [[0], [1], [1]]}, r"names responses \[0, 1, 1\]"),
         ({"responses": ["a", "b"], "ranking": [[1], [2]]}, r"names responses \[1, 2\]"),
         ({"responses": ["a", "b"], "ranking": [[1], ["0"]]}, "ranking: expected groups of response numbers"),
+        ({"responses": ["a", "b"], "ranking": ["B", "C"]}, r"names responses \[1, 2\]"),
         ({"responses": ["a", "b"], "ranking": "ab"}, "ranking: expected groups of response numbers"),
         ({"responses": ["a", "b"], "ranks": [1]}, "ranks: expected 2 numbers, one per response"),
         ({"responses": ["a", "b"], "ranks": [1, True]}, "ranks: expected a number, found True"),
@@ -346,6 +354,7 @@ def test_useless_demonstrations_are_left_out_and_others_refused(file: Path) -> N
         {"prompt": "Q"},
         {"messages": [user("Q")]},
         {"messages": [user("Q"), assistant("A")]},
+        {"prompt": [user("Q")], "response": {"text": "A", "checkpoint": "sft"}},
         {"turns": ["Q", "R"]},
         {"instruction": "Q"},
         {"chosen": hh("Q", "A"), "rejected": hh("Q", "B")},

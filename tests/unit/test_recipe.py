@@ -182,6 +182,12 @@ def test_a_wrong_value(file: Path, text: str, message: str) -> None:
     assert "\n" not in found
 
 
+def test_a_format_of_preferences_that_is_misspelled_gets_the_nearest(file: Path) -> None:
+    found = error(file, WORLD + "data:\n  preferences:\n  - {path: a, format: hellpsteer3}\n")
+    assert found.startswith("recipe.yaml:5: data.preferences.0.format: found the text 'hellpsteer3', expected one of")
+    assert found.endswith("; did you mean helpsteer3?")
+
+
 def test_a_missing_key(file: Path) -> None:
     assert error(file, "world: some.world:load\n").startswith("recipe.yaml: name is missing; expected text")
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import gzip
 import json
 import sys
+import tracemalloc
 import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from plaudit.data.formats import prompt_of, read_judgements, read_prompts
+from plaudit.data.cells import cell_of_value, text_of_cell, value_of_cell
+from plaudit.data.formats import Reading, prompt_of, read_judgements, read_prompts
+from plaudit.data.writing import write_rows
 from plaudit.types import InputError
 
 
@@ -49,7 +52,7 @@ def test_the_container_of_the_rows_does_not_matter(tmp_path: Path) -> None:
         ("a.jsonl", b'{"prompt": "Q"}\n{"prompt": "\xff"}\n', r"a\.jsonl:2: is not UTF-8"),
         ("a.jsonl.gz", b"no gzip", r"a\.jsonl\.gz: cannot be read"),
         ("a.parquet", b"no parquet", r"a\.parquet: is no Parquet file"),
-        ("a.csv", b"prompt\nQ\n", r"a\.csv: unknown format '\.csv'; expected JSON"),
+        ("a.xls", b"prompt\nQ\n", r"a\.xls: unknown format '\.xls'; expected JSON"),
         ("a", b"", r"a: unknown format '\(no suffix\)'"),
         ("a.jsonl", b'{"question": "Q"}\n', r"a\.jsonl:1: unknown format: the fields are question; expected"),
     ],
@@ -89,3 +92,65 @@ def test_a_hub_name_goes_to_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     with pytest.raises(InputError, match=complaint):
         read_prompts("owner/gone")
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "in one line json", "csv", "jsonl.gz", "json.zst"])
+def test_a_file_is_never_held_whole(tmp_path: Path, suffix: str) -> None:
+    rows = ({"prompt": f"{number} {'long ' * 400}", "chosen": "A", "rejected": "B"} for number in range(6000))
+    file = tmp_path / f"a.{suffix.removeprefix('in one line ')}"
+    write_rows(file, rows, {"prompt": "text", "chosen": "text", "rejected": "text"})  # 12 MB of text
+    if suffix == "in one line json":
+        file.write_bytes(file.read_bytes().replace(b"\n", b""))
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in Reading(file).judgements())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count == 6000
+    assert peak < 3e6
+
+
+def test_an_object_over_many_lines_is_a_row(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps({"prompt": "Q", "source": "s"}, indent=2) + "\n" + json.dumps({"prompt": "R"}, indent=2))
+    assert [prompt.messages[0].content for prompt in Reading(file).prompts()] == ["Q", "R"]
+
+
+def test_cells_of_text_say_numbers_lists_and_objects(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(
+        "prompt,chosen,rejected,margin,notes\n"
+        '"[{""role"": ""user"", ""content"": ""Q""}]","[{""role"": ""assistant"", ""content"": ""A""}]",'
+        '"[{""role"": ""assistant"", ""content"": ""B""}]",2,x\n'
+        '"[3, 1]","""quoted""","5",,y\n'
+    )
+    first, second = Reading(file).judgements()
+    assert (first.prompt, first.strength, first.responses[0].text) == (prompt_of("Q"), 2.0, "A")
+    # what only looks like a list, a quotation or a number is a text where a text is asked for
+    assert (second.prompt, second.strength) == (prompt_of("[3, 1]"), None)
+    assert [response.text for response in second.responses] == ['"quoted"', "5"]
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        (None, ""),
+        ("", '""'),
+        ("a", "a"),
+        ("5", "5"),
+        ('"a"', '"a"'),
+        ("[", "["),
+        ("[1]", '"[1]"'),
+        ('"[1]"', '"\\"[1]\\""'),
+        (2.5, "2.5"),
+        (True, "true"),
+        ([1], "[1]"),
+    ],
+)
+def test_a_cell_says_what_was_written(value: object, cell: str) -> None:
+    assert cell_of_value(value) == cell
+    if isinstance(value, str):
+        assert (text_of_cell(cell), text_of_cell(cell) == value) == (value, True)
+    if isinstance(value, list):
+        assert value_of_cell(cell) == value

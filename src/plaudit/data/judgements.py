@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,11 +14,14 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from plaudit.data.conversation import content_hash
-from plaudit.data.rows import Torn, read_rows_or_torn
-from plaudit.types import Flag, InputError, Judgement, PlauditError, Prompt, Response
+from plaudit.data.conversation import spelled_list
+from plaudit.data.rows import Bad, read_rows_or_bad
+from plaudit.types import OVERALL, Flag, InputError, Judgement, PlauditError, Prompt, Response
 
 _FIELDS = frozenset(field.name for field in fields(Judgement))
+FEWER_THAN_TWO = "fewer than two responses"
+TEXTS = frozenset({"id", "objective", "rationale", "annotator", "guideline_version", "created", "supersedes"})
+"""Those of a judgement's fields that are texts."""
 
 
 @cache
@@ -67,7 +71,45 @@ def judgement_id(
 ) -> str:
     """An id drawn from what was judged and how (16 hex): equal rankings have equal ids, in whatever order shown."""
     groups = [sorted(responses[index].text for index in group) for group in ranking]
-    return content_hash([prompt.id, groups, objective, annotator, *flags])[:16]
+    return hashlib.sha256(spelled_list([prompt.id, groups, objective, annotator, *flags]).encode()).hexdigest()[:16]
+
+
+def judged(
+    prompt: Prompt,
+    responses: Sequence[Response],
+    ranking: Sequence[Sequence[int]],
+    *,
+    objective: str = OVERALL,
+    annotator: str = "",
+    flags: Sequence[Flag] = (),
+    **more: Any,
+) -> Judgement:
+    """A judgement with the id that is drawn from it; `more`: its other fields."""
+    return Judgement(
+        id=judgement_id(prompt, responses, ranking, objective, annotator, flags),
+        prompt=prompt,
+        responses=tuple(responses),
+        ranking=tuple(tuple(group) for group in ranking),
+        objective=objective,
+        annotator=annotator,
+        flags=tuple(flags),
+        **more,
+    )
+
+
+def why_useless(judgement: Judgement) -> str | None:
+    """Why nothing can be learned from this ranking, if so."""
+    texts = [response.text.strip() for response in judgement.responses]
+    reasons = {
+        "skipped by the annotator": "skip" in judgement.flags,
+        "empty prompt": not judgement.prompt.messages[-1].content.strip(),
+        FEWER_THAN_TWO: len(texts) < 2,
+        "empty response": not all(texts),
+        "not ranked": not judgement.ranking,
+        "fully tied": len(judgement.ranking) == 1,
+        "all responses equal": len(set(texts)) == 1,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def append_judgements(path: str | Path, judgements: Iterable[Judgement]) -> None:
@@ -119,9 +161,11 @@ def _write_whole(log: FileIO, data: bytes) -> None:
 def read_log(path: str | Path) -> tuple[list[Judgement], bool]:
     """Every judgement of a log, corrected ones among them, and whether a last line cut short was passed over."""
     judgements: list[Judgement] = []
-    for row in read_rows_or_torn(path):
-        if isinstance(row, Torn):
-            return judgements, True
+    for row in read_rows_or_bad(path):
+        if isinstance(row, Bad):
+            if row.torn:
+                return judgements, True
+            raise row.error
         judgements.append(judgement_from_dict(row.fields, row.where))
     return judgements, False
 

@@ -1,0 +1,1 @@
+"""The formats, by what their rows have in common."""
