@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from plaudit.data.chat import Chat
 from plaudit.material import Material
 from plaudit.models.costs import Network, matmul_rate, network_of
+from plaudit.models.fused_layers import may_be_fused
 from plaudit.models.loading import check_model_path, choose_device
 from plaudit.models.packed import packing_works
 from plaudit.models.quantised import BYTES_PER_WEIGHT
@@ -80,13 +81,21 @@ def make_plan(recipe: Recipe) -> Plan:
     dtype = getattr(torch, recipe.model.dtype)
     config = AutoConfig.from_pretrained(path)
     with torch.device("meta"):
-        network = network_of(AutoModelForCausalLM.from_config(config))
+        model = AutoModelForCausalLM.from_config(config)
+        network = network_of(model)
     chat = Chat.load(path, recipe.model.chat_template)
     lengths = [len(chat.prompt_ids(p)) for p in material.ppo_prompts(chat, 0)]
     plan = Plan(available=memory_of(device), rate=matmul_rate(device, dtype), steps=recipe.ppo.steps)
     packs = device.type == "cpu" and dtype == torch.float32 and packing_works()
     add_memory(
-        plan, recipe, network, longest=max(lengths), size=dtype.itemsize, on_cpu=device.type == "cpu", packs=packs
+        plan,
+        recipe,
+        network,
+        longest=max(lengths),
+        size=dtype.itemsize,
+        on_cpu=device.type == "cpu",
+        packs=packs,
+        fused=packs and may_be_fused(model),
     )
     add_time(plan, recipe, network, prompt=sum(lengths) / len(lengths))
     return plan
@@ -101,9 +110,11 @@ def add_memory(
     size: int,
     on_cpu: bool = False,
     packs: bool = False,
+    fused: bool = False,
 ) -> None:
     """Fill in `plan.memory`, in bytes; `size` is that of a weight, `longest` the longest prompt in tokens. `packs`:
-    frozen weights are packed for the processor, above the split for both ways."""
+    frozen weights are packed for the processor, above the split for both ways. `fused`: adapters may be trained by the
+    fast layers."""
     ppo, depth, checkpointing = recipe.ppo, recipe.model.split_depth, recipe.model.activation_checkpointing
     rows = ppo.prompts_per_step * ppo.responses_per_prompt
     line = longest + ppo.max_new_tokens
@@ -114,6 +125,8 @@ def add_memory(
     micro = min(ppo.tokens_per_microbatch, rows * line)
     vocabulary = network.head_weights // network.width
     chunk = logits_chunk(vocabulary, frozen=ppo.adapter.kind == "lora", cpu=on_cpu)
+    fused &= all(adapter is None or adapter.kind == "lora" for adapter in (ppo.adapter, ppo.value_adapter))
+    kept = network.activations_per_token(top, checkpointing=checkpointing, fused=fused)
     predicted = min(chunk, rows * ppo.max_new_tokens)
     judge = 0 if ppo.reward is not None else network.lora(recipe.reward.adapter, depth)
     plan.memory = {
@@ -125,7 +138,7 @@ def add_memory(
         "judge": judge * 4,
         "cache of keys and values": rows * line * network.layers * 2 * network.kv_width * size,
         "boundary states": rows * line * network.width * size if depth else 0,
-        "activations of a micro-batch": micro * network.activations_per_token(top, checkpointing=checkpointing) * size,
+        "activations of a micro-batch": micro * kept * size,
         "logits of a chunk": predicted * vocabulary * 4 * LOGITS_COPIES,
     }
 

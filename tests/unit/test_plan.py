@@ -36,14 +36,19 @@ def test_weights_are_counted_to_the_number(kind: str) -> None:
         assert network.lora(adapter, depth) == sum(p.numel() for p in part.parameters())
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_activations_are_nearly_those_that_are_saved(checkpointing: bool) -> None:
+def test_activations_are_nearly_those_that_are_saved(checkpointing: bool, fused: bool) -> None:
     """A Llama of ordinary proportions, so that small terms stay small."""
     sizes = {"hidden_size": 128, "intermediate_size": 384, "num_attention_heads": 4, "num_key_value_heads": 2}
     config = AutoConfig.for_model("llama", vocab_size=64, num_hidden_layers=3, **sizes)
     torch.manual_seed(0)
     made = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
     trunk = Trunk(made, 1, activation_checkpointing=checkpointing)
+    if not fused:
+        trunk.fused = None
+    elif trunk.fused is None:
+        pytest.skip("no oneDNN here")
     trunk.add_part("policy", "lora", rank=4)
     bundles = tiny.bundles([torch.arange(60) % 64 for _ in range(4)])
     weights = {p.data_ptr() for p in trunk.parameters()}
@@ -59,8 +64,8 @@ def test_activations_are_nearly_those_that_are_saved(checkpointing: bool) -> Non
     measured = sum(kept.values()) / (4 * 60) / 4  # floats per token, in two layers
     network = network_of(made)
     # Of a layer that is computed once more all is kept for a moment in the backward pass, which is not run here.
-    moment = network.saved_per_token if checkpointing else 0
-    expected = network.activations_per_token(2, checkpointing=checkpointing) - moment
+    moment = network.saved_per_token(fused=fused) if checkpointing else 0
+    expected = network.activations_per_token(2, checkpointing=checkpointing, fused=fused) - moment
     # What the final norm keeps counts among so few.
     assert expected + network.width * checkpointing == pytest.approx(measured, rel=0.3)
 

@@ -51,16 +51,20 @@ class Network:
         """Of the logits of one token."""
         return 2 * self.head_weights
 
-    @property
-    def saved_per_token(self) -> int:
+    def saved_per_token(self, *, fused: bool) -> int:
         """Floats that one layer keeps per token for its backward pass, the base weights being frozen: inputs of the
-        linear layers, queries, repeated keys and values, the norms' terms, gate and up."""
+        linear layers, queries, repeated keys and values, the norms' terms, gate and up. `fused`
+        (`plaudit.models.fused_layers`): both inputs, what was multiplied, what was turned of it, the mix, gate and up.
+        """
+        if fused:
+            return 2 * self.width + 4 * self.attention_width + 3 * self.kv_width + 2 * self.mlp_width
         return 8 * self.width + 5 * self.attention_width + 4 * self.mlp_width
 
-    def activations_per_token(self, layers: int, *, checkpointing: bool) -> int:
+    def activations_per_token(self, layers: int, *, checkpointing: bool, fused: bool) -> int:
         """Floats that so many layers keep per token for their backward pass, at the most. With `checkpointing`: each
         layer's input, and of one layer, which is computed once more, all."""
-        return layers * self.width + self.saved_per_token if checkpointing else layers * self.saved_per_token
+        one = self.saved_per_token(fused=fused)
+        return layers * self.width + one if checkpointing else layers * one
 
 
 def network_of(model: PreTrainedModel) -> Network:

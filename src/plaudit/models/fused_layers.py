@@ -195,12 +195,17 @@ def _allowed(mask_BS: Tensor, allowed_BSS: Tensor | None) -> Tensor | None:
 def fused_layers(model: PreTrainedModel, linears: Mapping[str, Any]) -> FusedLayers | None:
     """The fast layers of a model, or None where its weights cannot be packed, or where they do not show to compute the
     same as its modules on padded rows. `linears` are those that adapters may sit on."""
-    if not is_of_the_family(model) or model.config.get_text_config().hidden_act not in ("silu", "swish"):
+    if not may_be_fused(model):
         return None
     if not all(type(linear).__name__ != "NF4Linear" and can_pack(linear.weight) for linear in linears.values()):
         return None
     made = FusedLayers(model)
     return made if _agrees(made, model) else None
+
+
+def may_be_fused(model: PreTrainedModel) -> bool:
+    """By its names; the weights need not be there."""
+    return is_of_the_family(model) and model.config.get_text_config().hidden_act in ("silu", "swish")
 
 
 @torch.no_grad()
