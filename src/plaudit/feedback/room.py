@@ -1,0 +1,66 @@
+"""What everything at the desk stands on: the store, the clock, the settings, the guideline, the audit trail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from plaudit.feedback import schema
+from plaudit.feedback.records import Guideline, NotYours, Settings
+from plaudit.feedback.store import Store
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Room:
+    """A project opened. Makes its first rows where the store is new."""
+
+    def __init__(self, store: Store, *, clock: Callable[[], datetime] = now) -> None:
+        self.store, self.clock = store, clock
+        with store.read() as session:
+            is_new = session.get(schema.Project, 1) is None
+        if is_new:
+            with store.write() as session:
+                if session.get(schema.Project, 1) is None:
+                    session.add(schema.Project(id=1, settings=asdict(Settings()), recipe={}, created=self._stamp()))
+                    session.add(schema.Guideline(version=1, text="", created=self._stamp(), recalls=False))
+
+    def record(self, action: str, *, by: int | None = None, **details: object) -> None:
+        """A line of the audit trail: no names in it, for it is kept when a person is erased."""
+        with self.store.write() as session:
+            self._record(session, action, by, details)
+
+    def _record(self, session: Session, action: str, by: int | None, details: dict[str, Any]) -> None:
+        session.add(schema.Audit(at=self._stamp(), account_id=by, action=action, details=details))
+
+    def _stamp(self) -> str:
+        return self.clock().astimezone(UTC).isoformat(timespec="milliseconds")
+
+    def _settings(self, session: Session) -> Settings:
+        return settings_of(session.get_one(schema.Project, 1).settings)
+
+    def _guideline(self, session: Session, version: int | None = None) -> Guideline:
+        """The one of that version, or the newest."""
+        statement = select(schema.Guideline).order_by(schema.Guideline.version.desc()).limit(1)
+        if version is not None:
+            statement = statement.where(schema.Guideline.version == version)
+        row = session.scalars(statement).one()
+        return Guideline(version=row.version, text=row.text, created=row.created)
+
+    def _person(self, session: Session, account: int) -> schema.Account:
+        """The account, held until the transaction ends, so that one person's requests come one after the other."""
+        row = session.get(schema.Account, account, with_for_update=True)
+        if row is None or not row.active:
+            raise NotYours("this account is not active")
+        return row
+
+
+def settings_of(stored: dict[str, Any]) -> Settings:
+    return Settings(**stored | {"aspects": tuple(stored["aspects"])})
