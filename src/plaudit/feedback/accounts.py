@@ -37,9 +37,7 @@ class Accounts(Room):
             row = session.scalar(select(schema.Account).where(schema.Account.name == name.strip()))
             return None if row is None else _account(row, self._settings(session))
 
-    def add_account(
-        self, name: str, role: Role, password_hash: str | None = None, *, by: int | None = None
-    ) -> Account:
+    def add_account(self, name: str, role: Role, password_hash: str | None = None, *, by: int | None = None) -> Account:
         """BadAnswer where the name is empty, too long, or somebody else's."""
         name = name.strip()
         if not name or len(name) > _LONGEST_NAME:
@@ -165,7 +163,7 @@ def _account(row: schema.Account, settings: Settings) -> Account:
 
 def is_qualified(row: schema.Account, settings: Settings) -> bool:
     """Whether the real work is open to him: a qualification round is for annotators alone."""
-    return row.role != "annotator" or (row.qualified is not False if not settings.qualification else bool(row.qualified))
+    return row.role != "annotator" or not settings.qualification or bool(row.qualified)
 
 
 def _role(stored: str) -> Role:

@@ -201,7 +201,7 @@ class PersonFigures:
     first_preferred: Estimate | None
     """Decided pairs in which what was shown further ahead won; 0.5 is no bias."""
     longer_preferred: Estimate | None
-    """Decided pairs of unequal length in which the longer won. What is longer may be better: compare him with others."""
+    """Decided pairs of unequal length in which the longer won. What is longer may be better: compare people."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -63,4 +63,5 @@ class Room:
 
 
 def settings_of(stored: dict[str, Any]) -> Settings:
-    return Settings(**stored | {"aspects": tuple(stored["aspects"])})
+    fields: dict[str, Any] = stored | {"aspects": tuple(stored["aspects"])}
+    return Settings(**fields)

@@ -60,7 +60,10 @@ def prompt_of_row(row: schema.Prompt) -> Prompt:
 
 
 def response_of_row(row: schema.Response) -> Response:
-    sampling = None if row.sampling is None else Sampling(**row.sampling | {"stop": tuple(row.sampling["stop"])})
+    sampling = None
+    if row.sampling is not None:
+        fields: dict[str, Any] = row.sampling | {"stop": tuple(row.sampling["stop"])}
+        sampling = Sampling(**fields)
     return Response(text=row.text, checkpoint=row.checkpoint, sampling=sampling, finished=row.finished)
 
 

@@ -71,10 +71,10 @@ class Store:
     def write(self, *, durable: bool = True) -> Generator[Session]:
         """`durable`: on the disk when this returns, power cut or not. Else (leases) it outlives the process alone."""
         options = self.engine.execution_options(writes=True, durable=durable)
-        with self._writer if self.is_sqlite else nullcontext(), Session(options, expire_on_commit=False) as session:
-            with _clearly(self.name):
-                yield session
-                session.commit()
+        queue = self._writer if self.is_sqlite else nullcontext()
+        with queue, _clearly(self.name), Session(options, expire_on_commit=False) as session:
+            yield session
+            session.commit()
 
     def close(self) -> None:
         self.engine.dispose()
