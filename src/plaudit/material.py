@@ -48,17 +48,21 @@ class Material:
 
     # -- Act I --------------------------------------------------------------------------------------------------
 
-    def demonstrations(self, chat: Chat) -> list[Demonstration]:
+    def demonstrations(self, chat: Chat, written: Sequence[Demonstration] = ()) -> list[Demonstration]:
+        """Those of a file or the world, and behind them what people wrote at the desk."""
         config = self.recipe.sft
         if self.recipe.data.demonstrations is not None:
             loaded = read_demonstrations(self.recipe.data.demonstrations)
             items, left_out = self._taken("demonstrations", loaded), dict(loaded.left_out)
         elif self.world is not None and config is not None:
             items, left_out = self.world.demonstrations(config.examples, seed=self.recipe.seed), {}
+        elif written:
+            items, left_out = [], {}
         else:
             raise InputError(
                 "Act I needs demonstrations: name a file in data.demonstrations, or set sft: null to leave it out"
             )
+        items = [*items, *written]
         return self._fitting("demonstrations", items, left_out, lambda d: [chat.encode(d.prompt, d.response)])
 
     # -- Act II -------------------------------------------------------------------------------------------------

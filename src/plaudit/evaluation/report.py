@@ -27,6 +27,7 @@ from plaudit.evaluation.run_files import ACTS, Json, Round, Run, read_run
 ACT_TITLES: Mapping[str, str] = {
     "sft": "Fine-tuning",
     "responses": "Responses",
+    "judgements": "People",
     "reward": "Judge",
     "ppo": "PPO",
     "ceiling": "Oracle’s PPO",
@@ -299,6 +300,11 @@ def _lineage(item: Round) -> list[tuple[str, list[str], str]]:
             versions or "–",
         ]
         cells.append(f"{act.damaged} damaged lines of metrics.jsonl left out" if act.damaged else "")
-        whole = json.dumps(act.manifest, indent=2, ensure_ascii=False, default=str)
+        # Thousands of label ids are for the manifest's readers, not for a page.
+        labels = {
+            key: f"{len(ids)} ids" for key, ids in mapping(act.manifest, "labels").items() if isinstance(ids, list)
+        }
+        brief = {**act.manifest, "labels": labels} if labels else act.manifest
+        whole = json.dumps(brief, indent=2, ensure_ascii=False, default=str)
         found.append((ACT_TITLES[name], cells, shown(whole)))
     return found

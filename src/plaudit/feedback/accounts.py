@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from datetime import datetime
 
 from sqlalchemy import delete, select
@@ -20,6 +21,9 @@ _LONGEST_NAME = 80
 
 
 class Accounts(Room):
+    when_erased: Callable[[str], None] | None = None
+    """Called with the handle of who was erased: for copies outside of the store."""
+
     def accounts(self) -> list[Account]:
         """Everybody but those who were erased."""
         with self.store.read() as session:
@@ -141,6 +145,8 @@ class Accounts(Room):
             session.execute(delete(schema.ApiToken).where(schema.ApiToken.account_id == id))
             row.name, row.password_hash, row.active = None, None, False
             self._record(session, "person erased", by, {"account": id})
+        if self.when_erased is not None:
+            self.when_erased(row.handle)
 
 
 def _existing(session: Session, id: int) -> schema.Account:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -13,7 +14,7 @@ from sqlalchemy.orm import Session, aliased
 
 from plaudit.data.formats import judgement_to_dict
 from plaudit.feedback import schema
-from plaudit.feedback.accounts import is_qualified
+from plaudit.feedback.accounts import PERSON, is_qualified
 from plaudit.feedback.queue import in_round, newest_round
 from plaudit.feedback.records import (
     AuditRow,
@@ -32,12 +33,14 @@ from plaudit.feedback.rows import demonstration_of_row, judgements_of
 from plaudit.feedback.submissions import gold_count
 from plaudit.types import Demonstration, Judgement
 
+_FEW_TASKS = 1000
 _PACE_OF = 200
 """Newest submissions whose median time is shown."""
 
 
 class Office(Room):
     _figures: tuple[object, Figures] | None = None
+    _tally: tuple[float, ProjectProgress] | None = None
 
     # -- progress -----------------------------------------------------------------------------------------------
 
@@ -49,8 +52,8 @@ class Office(Room):
             first = select(func.count()).select_from(hand).where(*his, hand.corrects.is_(None))
             newest = select(hand.seconds).where(*his).order_by(hand.ordinal.desc()).limit(_PACE_OF)
             seconds = [one for one in session.scalars(newest) if one is not None]
-            settings, round = self._settings(session), newest_round(session)
-            whole = _round_progress(session, settings, round)
+            settings = self._settings(session)
+            whole = self._recent_tally(session, settings)
             return Progress(
                 done=session.scalar(first) or 0,
                 mine_today=session.scalar(first.where(hand.submitted >= midnight)) or 0,
@@ -59,6 +62,13 @@ class Office(Room):
                 quota=settings.quota,
                 finished=whole.finished,
             )
+
+    def _recent_tally(self, session: Session, settings: Settings) -> ProjectProgress:
+        """How far the whole is; of a large project it may be a second old, since everybody asks after every task."""
+        kept, now = self._tally, time.monotonic()
+        if kept is None or kept[1].tasks <= _FEW_TASKS or now - kept[0] > 1:
+            kept = self._tally = (now, _round_progress(session, settings, newest_round(session)))
+        return kept[1]
 
     def progress_all(self, round: int | None = None) -> ProjectProgress:
         """Of a round, the newest by default."""
@@ -202,18 +212,17 @@ class Office(Room):
         with self.store.read() as session:
             statement = (
                 select(schema.Judgement, schema.Task.since)
-                .join(schema.Task, schema.Task.id == schema.Judgement.task_id)
-                .where(_standing(), schema.Judgement.purpose.in_(("work", "adjudication")))
+                .outerjoin(schema.Task, schema.Task.id == schema.Judgement.task_id)
+                .join(schema.Annotator, schema.Annotator.handle == schema.Judgement.handle)
+                .where(_standing(), schema.Annotator.kind == PERSON)
+                .where(schema.Judgement.purpose.in_(("work", "adjudication", "taken_over")))
                 .order_by(schema.Judgement.ordinal)
             )
             if up_to_round is not None:
                 statement = statement.where(schema.Judgement.round <= up_to_round)
             excluded = _excluded(session)
-            rows = [
-                row
-                for row, since in session.execute(statement).tuples()
-                if row.handle not in excluded and int(row.guideline_version) >= since
-            ]
+            found = session.execute(statement).tuples()
+            rows = [row for row, since in found if row.handle not in excluded and _is_current(row, since)]
             adjudicated = {row.task_id for row in rows if row.purpose == "adjudication"}
             rows = [row for row in rows if row.purpose == "adjudication" or row.task_id not in adjudicated]
             return judgements_of(session, rows)
@@ -260,6 +269,11 @@ class Office(Room):
             ]
 
 
+def _is_current(row: schema.Judgement, since: int | None) -> bool:
+    """That no newer guideline has called its task back; what was taken over has no task."""
+    return since is None or int(row.guideline_version) >= since
+
+
 def _standing() -> ColumnElement[bool]:
     """That no other judgement supersedes it."""
     later = aliased(schema.Judgement)
@@ -278,6 +292,8 @@ def _round_progress(session: Session, settings: Settings, round: int) -> Project
     for row in session.execute(select(*sums, task.state).where(in_round(round)).group_by(task.state)).tuples():
         states[row[-1]] = row
     count, wanted, done, taken = (int(sum(row[i] or 0 for row in states.values())) for i in range(4))
+    if "closed" in states:  # their empty places are nobody's any more
+        wanted -= int(states["closed"][1] - states["closed"][2])
     is_open = any(state in states for state in ("open", "disputed"))
     enough = settings.quota is not None and done >= settings.quota
     standings = select(schema.Demonstration.standing, func.count()).group_by(schema.Demonstration.standing)

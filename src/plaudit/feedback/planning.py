@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from plaudit.data.formats import content_hash
@@ -87,10 +87,19 @@ class Planning(Room):
             self._record(session, "gold tasks added", None, {"tasks": len(rows)})
             return self._put_tasks(session, rows)
 
-    def add_demonstration_tasks(self, tasks: Iterable[tuple[Prompt, str]], *, sensitive: bool = False) -> list[int]:
-        """Prompts to answer, each with a draft to better ("": from scratch). One answer each."""
+    def add_demonstration_tasks(
+        self, tasks: Iterable[tuple[Prompt, str]], *, sensitive: bool = False, limit: int | None = None
+    ) -> list[int]:
+        """Prompts to answer, each with a draft to better ("": from scratch). One answer each.
+
+        `limit`: none are added beyond so many open ones.
+        """
         tasks = list(tasks)
         with self.store.write() as session:
+            if limit is not None:
+                is_open = (schema.Task.kind == "demonstration", schema.Task.state == "open")
+                there = session.scalar(select(func.count()).select_from(schema.Task).where(*is_open)) or 0
+                tasks = tasks[: max(0, limit - there)]
             settings = self._settings(session)
             put_prompts(session, [prompt for prompt, _ in tasks])
             rows = [
@@ -98,6 +107,28 @@ class Planning(Room):
                 for prompt, draft in tasks
             ]
             return self._put_tasks(session, rows)
+
+    def queued(self, round: int) -> str | None:
+        """The hash of what was put on the desk for a round."""
+        with self.store.read() as session:
+            return session.get_one(schema.Project, 1).queued.get(str(round))
+
+    def mark_queued(self, round: int, digest: str) -> None:
+        with self.store.write() as session:
+            project = session.get_one(schema.Project, 1)
+            project.queued = project.queued | {str(round): digest}
+
+    def close_other_rankings(self, round: int, tasks: Iterable[tuple[Prompt, Sequence[Response]]]) -> None:
+        """Open rankings of this round that are not among these: their responses were sampled anew since."""
+        with self.store.write() as session:
+            settings = self._settings(session)
+            kept = {self._task_row(settings, "ranking", p, r, round=round)["key"] for p, r in tasks}
+            statement = select(schema.Task).where(
+                schema.Task.round == round, schema.Task.kind == "ranking", ~schema.Task.is_gold
+            )
+            for task in session.scalars(statement.where(schema.Task.state.in_(("open", "disputed")))):
+                if task.key not in kept:
+                    task.state = "closed"
 
     def set_scores(self, scores: Mapping[int, float]) -> None:
         """Task id -> score; where the settings say order: score, the highest is handed out first."""
@@ -177,7 +208,8 @@ class Planning(Room):
         """A new version. With `recall`, rankings of the newest round are asked for again under it: what was said under
         older versions stays in the store and counts no more."""
         with self.store.write() as session:
-            version = self._guideline(session).version + 1
+            project = session.get_one(schema.Project, 1, with_for_update=True)
+            project.guideline = version = project.guideline + 1
             session.add(schema.Guideline(version=version, text=text, created=self._stamp(), recalls=recall))
             session.flush()
             if recall:

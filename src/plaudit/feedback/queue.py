@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any, cast, get_args
 
-from sqlalchemy import ColumnElement, and_, exists, func, select, text, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, func, or_, select, text, update
 from sqlalchemy.orm import Session, aliased
 
 from plaudit.feedback import schema
@@ -28,6 +28,46 @@ MOST_LIVE = 2
 REPEAT_AFTER = 10
 """Rankings of his own between a task and its repeat, so that he does not remember."""
 MOST_STALE = 200
+
+
+# Statements of the hot path, made once. `account` and `handle` are the person's.
+_hand = aliased(schema.HandOut)
+_HAD = exists().where(
+    _hand.account_id == bindparam("account"),
+    _hand.task_id == schema.Task.id,
+    _hand.state.in_(("live", "submitted")),
+    _hand.guideline_version >= schema.Task.since,
+)
+"""That this person has, or had, the task, under a guideline that still counts for it."""
+
+
+def _first(where: str, *order: Any) -> Select[schema.Task]:
+    """The first task of these that he has not had and that is no review of his own work; locked where locks are."""
+    task = schema.Task
+    others = or_(task.author.is_(None), task.author != bindparam("handle"))
+    return select(task).where(text(where), ~_HAD, others).order_by(*order).limit(1).with_for_update(skip_locked=True)
+
+
+_OF_KIND = schema.Task.kind == bindparam("kind")
+FIRST_OPEN = {
+    "random": _first(schema.OPEN, schema.Task.place).where(_OF_KIND),
+    "score": _first(schema.OPEN, schema.Task.score.desc(), schema.Task.place.desc()).where(_OF_KIND),
+}
+FIRST_DISPUTED = _first(schema.DISPUTED, schema.Task.place)
+FIRST_GOLD = select(schema.Task).where(text("is_gold"), ~_HAD).order_by(schema.Task.place).limit(1)
+LIVE_OF = (
+    select(schema.HandOut, schema.Task.kind)
+    .join(schema.Task, schema.Task.id == schema.HandOut.task_id)
+    .where(schema.HandOut.account_id == bindparam("account"), schema.HandOut.state == "live")
+    .order_by(schema.HandOut.ordinal)
+)
+STALE = (
+    select(schema.HandOut)
+    .where(text(schema.LIVE), schema.HandOut.expires < bindparam("now"))
+    .order_by(schema.HandOut.task_id)
+    .limit(MOST_STALE)
+    .with_for_update(skip_locked=True)
+)
 
 
 class Queue(Room):
@@ -82,7 +122,7 @@ class Queue(Room):
         if not is_qualified(person, settings):
             return self._gold(session, person, settings) if "ranking" in kinds and person.qualified is None else None
         if person.role != "annotator" and "ranking" in kinds:
-            disputed = self._candidate(session, person, text(schema.DISPUTED), schema.Task.place)
+            disputed = self._candidate(session, person, FIRST_DISPUTED)
             if disputed is not None:
                 return self._lease(session, person, disputed, "adjudication", settings)
         for kind in ORDER:
@@ -96,10 +136,7 @@ class Queue(Room):
     ) -> schema.HandOut | None:
         if kind == "ranking" and quota_taken(session, settings):
             return None
-        order = (schema.Task.place,)
-        if settings.order == "score":
-            order = (schema.Task.score.desc(), schema.Task.place.desc())
-        task = self._candidate(session, person, text(schema.OPEN), *order, kind=kind)
+        task = self._candidate(session, person, FIRST_OPEN[settings.order], kind=kind)
         if task is None:
             return None
         if kind == "ranking":
@@ -115,19 +152,12 @@ class Queue(Room):
         return self._lease(session, person, task, "contest" if kind == "contest" else "work", settings)
 
     def _candidate(
-        self, session: Session, person: schema.Account, where: Any, *order: Any, kind: TaskKind | None = None
+        self, session: Session, person: schema.Account, statement: Select[schema.Task], **values: str
     ) -> schema.Task | None:
-        """The first task with a place that this person has not had."""
-        statement = select(schema.Task).where(where, ~_had_by(person.id)).order_by(*order).limit(1)
-        if kind is not None:
-            statement = statement.where(schema.Task.kind == kind)
-        if kind == "review":
-            statement = statement.where(schema.Task.author != person.handle)
-        return session.scalar(statement.with_for_update(skip_locked=True))
+        return session.scalar(statement, {"account": person.id, "handle": person.handle, **values})
 
     def _gold(self, session: Session, person: schema.Account, settings: Settings) -> schema.HandOut | None:
-        statement = select(schema.Task).where(text("is_gold"), ~_had_by(person.id)).order_by(schema.Task.place).limit(1)
-        task = session.scalar(statement)
+        task = self._candidate(session, person, FIRST_GOLD)
         return None if task is None else self._lease(session, person, task, "gold", settings)
 
     def _repeat(self, session: Session, person: schema.Account, settings: Settings) -> schema.HandOut | None:
@@ -180,26 +210,11 @@ class Queue(Room):
         )
 
     def _live(self, session: Session, account: int, kinds: Sequence[str]) -> list[schema.HandOut]:
-        statement = (
-            select(schema.HandOut)
-            .join(schema.Task, schema.Task.id == schema.HandOut.task_id)
-            .where(
-                schema.HandOut.account_id == account, schema.HandOut.state == "live", schema.Task.kind.in_(list(kinds))
-            )
-            .order_by(schema.HandOut.ordinal)
-        )
-        return list(session.scalars(statement))
+        return [hand for hand, kind in session.execute(LIVE_OF, {"account": account}).tuples() if kind in kinds]
 
     def _expire(self, session: Session) -> None:
         """Places whose lease ran out come free."""
-        stale = (
-            select(schema.HandOut)
-            .where(text(schema.LIVE), schema.HandOut.expires < self.clock().timestamp())
-            .order_by(schema.HandOut.task_id)
-            .limit(MOST_STALE)
-            .with_for_update(skip_locked=True)
-        )
-        for hand in session.scalars(stale).all():
+        for hand in session.scalars(STALE, {"now": self.clock().timestamp()}).all():
             hand.state = "expired"
             _leave_place(session, hand)
 
@@ -225,17 +240,6 @@ class Queue(Room):
             sensitive=task.sensitive and self._settings(session).blur,
             corrects=judgements_of(session, [corrected])[0] if corrected is not None else None,
         )
-
-
-def _had_by(account: int) -> ColumnElement[bool]:
-    """Whether this person has, or had, the task, under a guideline that still counts for it."""
-    hand = aliased(schema.HandOut)
-    return exists().where(
-        hand.account_id == account,
-        hand.task_id == schema.Task.id,
-        hand.state.in_(("live", "submitted")),
-        hand.guideline_version >= schema.Task.since,
-    )
 
 
 def _his(session: Session, account: int, token: str) -> schema.HandOut:

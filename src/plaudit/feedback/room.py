@@ -7,7 +7,6 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from plaudit.feedback import schema
@@ -24,12 +23,16 @@ class Room:
 
     def __init__(self, store: Store, *, clock: Callable[[], datetime] = now) -> None:
         self.store, self.clock = store, clock
+        self._guidelines: dict[int, Guideline] = {}
         with store.read() as session:
             is_new = session.get(schema.Project, 1) is None
         if is_new:
             with store.write() as session:
                 if session.get(schema.Project, 1) is None:
-                    session.add(schema.Project(id=1, settings=asdict(Settings()), recipe={}, created=self._stamp()))
+                    first = schema.Project(
+                        id=1, settings=asdict(Settings()), recipe={}, queued={}, guideline=1, created=self._stamp()
+                    )
+                    session.add(first)
                     session.add(schema.Guideline(version=1, text="", created=self._stamp(), recalls=False))
 
     def record(self, action: str, *, by: int | None = None, **details: object) -> None:
@@ -47,12 +50,13 @@ class Room:
         return settings_of(session.get_one(schema.Project, 1).settings)
 
     def _guideline(self, session: Session, version: int | None = None) -> Guideline:
-        """The one of that version, or the newest."""
-        statement = select(schema.Guideline).order_by(schema.Guideline.version.desc()).limit(1)
-        if version is not None:
-            statement = statement.where(schema.Guideline.version == version)
-        row = session.scalars(statement).one()
-        return Guideline(version=row.version, text=row.text, created=row.created)
+        """The one of that version, or the newest. A version never changes, so it is read once."""
+        if version is None:
+            version = session.get_one(schema.Project, 1).guideline
+        if version not in self._guidelines:
+            row = session.get_one(schema.Guideline, version)
+            self._guidelines[version] = Guideline(version=row.version, text=row.text, created=row.created)
+        return self._guidelines[version]
 
     def _person(self, session: Session, account: int) -> schema.Account:
         """The account, held until the transaction ends, so that one person's requests come one after the other."""

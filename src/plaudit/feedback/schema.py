@@ -42,6 +42,10 @@ class Project(Base):
     settings: Mapped[dict[str, Any]]
     recipe: Mapped[dict[str, Any]]
     """What the recipe said when it was last applied: what it says anew is a change, the rest is left as it is."""
+    guideline: Mapped[int]
+    """The newest version."""
+    queued: Mapped[dict[str, Any]]
+    """Round -> hash of the responses that were put on the desk for it."""
     created: Mapped[str]
 
 

@@ -83,6 +83,8 @@ def _make_tables() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("settings", sa.JSON(), nullable=False),
         sa.Column("recipe", sa.JSON(), nullable=False),
+        sa.Column("guideline", sa.Integer(), nullable=False),
+        sa.Column("queued", sa.JSON(), nullable=False),
         sa.Column("created", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_project")),
     )
