@@ -122,7 +122,7 @@ class Office(Room):
                     sensitive=task.sensitive,
                     score=task.score,
                 )
-                for task, prompt in session.execute(statement.offset(page * per_page).limit(per_page)).tuples()
+                for task, prompt in session.execute(statement.offset(page * per_page).limit(per_page))
             ]
 
     # -- figures ------------------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ class Office(Room):
             schema.HandOut, schema.HandOut.account_id == schema.Account.id
         )
         seconds: dict[str, list[float]] = defaultdict(list)
-        for handle, one in session.execute(hands.where(schema.HandOut.seconds.is_not(None))).tuples():
+        for handle, one in session.execute(hands.where(schema.HandOut.seconds.is_not(None))):
             seconds[handle].append(one or 0.0)
         return Labels(
             work=[whole[row.id] for row in rows if row.purpose in ("work", "taken_over")],
@@ -221,7 +221,7 @@ class Office(Room):
             if up_to_round is not None:
                 statement = statement.where(schema.Judgement.round <= up_to_round)
             excluded = _excluded(session)
-            found = session.execute(statement).tuples()
+            found = session.execute(statement)
             rows = [row for row, since in found if row.handle not in excluded and _is_current(row, since)]
             adjudicated = {row.task_id for row in rows if row.purpose == "adjudication"}
             rows = [row for row in rows if row.purpose == "adjudication" or row.task_id not in adjudicated]
@@ -242,12 +242,12 @@ class Office(Room):
         """Number -> handle, of every demonstration there is."""
         with self.store.read() as session:
             rows = session.execute(select(schema.Demonstration.id, schema.Demonstration.handle))
-            return dict(rows.tuples().all())
+            return dict(rows.all())
 
     def annotator_of(self) -> dict[str, str]:
         """Judgement id -> handle, of every judgement there is."""
         with self.store.read() as session:
-            return dict(session.execute(select(schema.Judgement.id, schema.Judgement.handle)).tuples().all())
+            return dict(session.execute(select(schema.Judgement.id, schema.Judgement.handle)).all())
 
     def export(self, what: Literal["judgements", "demonstrations"]) -> Iterator[dict[str, Any]]:
         """Rows of JSON: what counts of what people said, or the accepted demonstrations."""
@@ -289,7 +289,7 @@ def _round_progress(session: Session, settings: Settings, round: int) -> Project
     task = schema.Task
     sums = (func.count(), func.sum(task.wanted), func.sum(task.done), func.sum(task.taken))
     states: dict[str, Sequence[Any]] = {}
-    for row in session.execute(select(*sums, task.state).where(in_round(round)).group_by(task.state)).tuples():
+    for row in session.execute(select(*sums, task.state).where(in_round(round)).group_by(task.state)):
         states[row[-1]] = row
     count, wanted, done, taken = (int(sum(row[i] or 0 for row in states.values())) for i in range(4))
     if "closed" in states:  # their empty places are nobody's any more
@@ -303,6 +303,6 @@ def _round_progress(session: Session, settings: Settings, round: int) -> Project
         done=done,
         disputed=states["disputed"][0] if "disputed" in states else 0,
         live=taken - done,
-        demonstrations=dict(session.execute(standings).tuples().all()),
+        demonstrations=dict(session.execute(standings).all()),
         finished=count > 0 and (enough or not is_open),
     )

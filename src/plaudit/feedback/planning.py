@@ -259,9 +259,7 @@ def _ids(session: Session, keys: Sequence[str]) -> dict[str, int]:
     found: dict[str, int] = {}
     for start in range(0, len(keys), _AT_ONCE):
         part = keys[start : start + _AT_ONCE]
-        found |= dict(
-            session.execute(select(schema.Task.key, schema.Task.id).where(schema.Task.key.in_(part))).tuples().all()
-        )
+        found |= dict(session.execute(select(schema.Task.key, schema.Task.id).where(schema.Task.key.in_(part))).all())
     return found
 
 

@@ -210,7 +210,7 @@ class Queue(Room):
         )
 
     def _live(self, session: Session, account: int, kinds: Sequence[str]) -> list[schema.HandOut]:
-        return [hand for hand, kind in session.execute(LIVE_OF, {"account": account}).tuples() if kind in kinds]
+        return [hand for hand, kind in session.execute(LIVE_OF, {"account": account}) if kind in kinds]
 
     def _expire(self, session: Session) -> None:
         """Places whose lease ran out come free."""

@@ -211,9 +211,7 @@ class Submissions(Demonstrations):
             .where(schema.Judgement.handle == person.handle, schema.Judgement.purpose == "gold")
             .where(~exists().where(later.supersedes == schema.Judgement.id))
         )
-        scored = [
-            right_pairs(one.said["ranking"], task.gold or []) for one, task in session.execute(statement).tuples()
-        ]
+        scored = [right_pairs(one.said["ranking"], task.gold or []) for one, task in session.execute(statement)]
         if len(scored) >= min(settings.qualification, gold_count(session)):
             pairs = sum(count for _, count in scored)
             person.qualified = pairs > 0 and sum(right for right, _ in scored) / pairs >= settings.qualification_pass
