@@ -29,7 +29,7 @@ QUESTIONS = [
     ]),
     ("Write a Python function that says whether a word is a palindrome.", [
         "```python\ndef is_palindrome(word: str) -> bool:\n    letters = [c for c in word.lower() if c.isalnum()]\n"
-        "    # the same from both ends\n    return letters == letters[::-1]\n```\n\nIt leaves case and punctuation aside.",
+        "    # the same from both ends\n    return letters == letters[::-1]\n```\n\nIt leaves punctuation aside.",
         "```python\ndef is_palindrome(word):\n    return word == word[::-1]\n```",
         "You can compare the word with its reverse: `word == word[::-1]`.",
         "A palindrome is a word like *level* that reads the same backwards. In Python you might use a loop, "

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from plaudit.cli import acts, tools
+from plaudit.cli import acts, label, tools
 
 app = typer.Typer(
     name="plaudit",
@@ -50,3 +50,4 @@ def plaudit(
 
 acts.add_to(app)
 tools.add_to(app)
+label.add_to(app)

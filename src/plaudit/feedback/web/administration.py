@@ -158,7 +158,7 @@ def _change_annotator(request: Request, annotator: str, action: str, why: str) -
 def as_role(role: str) -> Role:
     if role not in ROLES:
         raise BadAnswer(f"there is no role {role!r}")
-    return cast(Role, role)
+    return role
 
 
 # -- tasks, guidelines, settings ---------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
@@ -30,7 +30,7 @@ def create_app(desk: Desk, *, auth: Auth, speaker: Speaker | None = None) -> Fas
     room = Room(desk, auth, speaker)
 
     @asynccontextmanager
-    async def alive(_: FastAPI) -> AsyncIterator[None]:
+    async def alive(_: FastAPI) -> AsyncGenerator[None]:
         yield
         if speaker is not None:
             speaker.close()

@@ -77,7 +77,7 @@ def _review(form: FormData, hand_out: HandOut, seconds: float) -> Answer:
 
 def _judgement(form: FormData, hand_out: HandOut, settings: Settings, seconds: float) -> Answer:
     action = _text(form, "action")
-    chosen = [cast(Flag, flag) for flag in FLAGS if flag in form.getlist("flag")]
+    chosen: list[Flag] = [flag for flag in FLAGS if flag in form.getlist("flag")]
     if action == "skip":
         return Answer(flags=("skip", *chosen), rationale=_text(form, "rationale"), seconds=seconds)
     all_bad = action == "all_bad" or "all_bad" in form.getlist("flag")

@@ -62,7 +62,7 @@ class Room:
             lstrip_blocks=True,
             undefined=StrictUndefined,
         )
-        self._pages.globals |= {"static": self.static, "has_speaker": speaker is not None, "is_open": auth.open}
+        self._pages.globals.update(static=self.static, has_speaker=speaker is not None, is_open=auth.open)  # pyright: ignore[reportCallIssue, reportArgumentType]
         self._pages.filters |= {
             "styled": styled,
             "revealed": revealed,
@@ -122,11 +122,11 @@ class Room:
     def csrf(self, request: Request) -> str:
         return self.signer.csrf(request.state.session)
 
-    def page(self, request: Request, name: str, *, status: int = 200, **context: Any) -> HTMLResponse:
+    def page(self, request: Request, template: str, /, *, status: int = 200, **context: Any) -> HTMLResponse:
         """A whole page, or where htmx or our own script asks for it, the part that changes."""
         context.setdefault("me", None)
         context |= {"csrf": self.csrf(request), "path": request.url.path, "notice": request.query_params.get("said")}
-        return HTMLResponse(self._pages.get_template(name).render(context), status)
+        return HTMLResponse(self._pages.get_template(template).render(context), status)
 
     def path(self, path: str, **query: str) -> str:
         return f"{path}?{urlencode(query)}" if query else path

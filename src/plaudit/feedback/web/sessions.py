@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 from argon2 import PasswordHasher
@@ -68,7 +68,7 @@ class Signer:
         )
 
     def cookie(self, session: Session) -> str:
-        return cast(str, self._sessions.dumps([session.nonce, session.account, session.fingerprint]))
+        return self._sessions.dumps([session.nonce, session.account, session.fingerprint])
 
     def session(self, cookie: str) -> Session | None:
         match _read(self._sessions, cookie, SESSION_SECONDS):
@@ -81,7 +81,7 @@ class Signer:
         return hmac.new(self._secret, f"csrf {session.nonce}".encode(), "sha256").hexdigest()
 
     def invite(self, nonce: str) -> str:
-        return cast(str, self._invites.dumps(nonce))
+        return self._invites.dumps(nonce)
 
     def invited(self, text: str) -> str | None:
         nonce = _read(self._invites, text, INVITE_SECONDS)
@@ -89,7 +89,7 @@ class Signer:
 
     def reset(self, account: int, fingerprint: str) -> str:
         """A link to a new password. It carries the old one's fingerprint, so that it works once."""
-        return cast(str, self._resets.dumps([account, fingerprint]))
+        return self._resets.dumps([account, fingerprint])
 
     def to_reset(self, text: str) -> tuple[int, str] | None:
         match _read(self._resets, text, INVITE_SECONDS):

@@ -47,7 +47,8 @@ class Speaker:
         reply = cast(dict[str, Any], json.loads(line))
         if "error" in reply:
             raise SpeakerAway(f"the model cannot answer that: {reply['error']}")
-        sampling = Sampling(**{**reply["sampling"], "stop": tuple(reply["sampling"]["stop"])})
+        fields: dict[str, Any] = reply["sampling"] | {"stop": tuple(reply["sampling"]["stop"])}
+        sampling = Sampling(**fields)
         return tuple(
             Response(text=one["text"], checkpoint=reply["checkpoint"], sampling=sampling, finished=one["finished"])
             for one in reply["responses"]

@@ -122,7 +122,7 @@ async function submit(action) {
   if (action === "submit" && task.querySelector("[data-submit]").disabled) { say(ranking ? `${ranking.placed} of ${ranking.count} answers are placed.` : "Nothing is written yet."); return; }
   leaving = true; // a second click or Enter finds nothing to send
   const { token } = task.dataset;
-  task.elements.seconds.value = elapsed().toFixed(1);
+  task.elements.seconds.value = elapsed().toFixed(2);
   const body = [...new FormData(task)].filter(([name]) => name !== "csrf");
   store.remove(`draft.${token}`);
   const arrival = put(token, [...body, ["action", action]]);
@@ -155,9 +155,11 @@ function waitForLine() {
 
 function swap(html) {
   htmx.swap("#work", html, { swapStyle: "innerHTML" });
+  appear(false);
 }
 
-document.body.addEventListener("htmx:afterSwap", (event) => { if (event.detail.target === work) appear(false); });
+// A page that waits for work asks by itself (hx-trigger).
+document.body.addEventListener("htmx:afterSwap", (event) => { if (event.detail.target === work && event.detail.xhr) appear(false); });
 
 onChange((progress) => {
   const count = unsent().length;
