@@ -134,6 +134,8 @@ def _coloured(code: str, language: str) -> str:
 def _parser() -> MarkdownIt:
     made = MarkdownIt("commonmark", {"html": False, "linkify": False, "maxNesting": 20})
     made.enable(["table", "strikethrough"])
+    # nor does a link lead to a page of ours
+    made.validateLink = lambda url: url.lower().startswith(("http://", "https://", "mailto:"))
     for name, rule in (
         ("heading_open", _heading_open),
         ("heading_close", _heading_close),
