@@ -134,7 +134,7 @@ def test_administration(site: Site) -> None:
 
 def test_the_export_is_what_stands(site: Site) -> None:
     with person(site, "ann") as ann, person(site, "root", "administrator") as root:
-        for ranking in ([[0], [1], [2], [3]], [[3], [2], [1, 0]]):
+        for ranking in ([[0], [1], [2], [3]], [[3], [2], [0, 1]]):
             token = ann.post("/tasks/next").json()["token"]
             ann.put(f"/tasks/{token}/answer", json={"ranking": ranking})
         rows = [json.loads(line) for line in root.get("/admin/export/judgements").text.splitlines()]
