@@ -225,7 +225,7 @@ def _change_settings(request: Request, form: Form) -> Response:
     room, me = _administrator(request)
     changes = changes_of(form, room.desk.settings())
     if changes:
-        room.desk.change_settings(changes, by=me.id)
+        room.change_settings(changes, by=me.id)
     return room.go("/admin/settings", said="The settings are changed." if changes else "Nothing was changed.")
 
 

@@ -227,7 +227,7 @@ def change_settings(request: Request, changes: Annotated[dict[str, Any], Body()]
         raise BadAnswer(f"there is no setting {unknown[0]!r}; there are {', '.join(known)}")
     if "aspects" in changes:
         changes["aspects"] = tuple(changes["aspects"])
-    return dataclasses.asdict(room.desk.change_settings(changes, by=by))
+    return dataclasses.asdict(room.change_settings(changes, by=by))
 
 
 @router.post("/admin/guidelines", status_code=201)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from starlette.datastructures import FormData
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from plaudit.feedback.desk import Desk
-from plaudit.feedback.records import Account, NotYours, Role, TaskKind
+from plaudit.feedback.records import Account, HandOut, NotYours, Role, Settings, TaskKind
 from plaudit.feedback.web.sessions import Auth, Known, Limiter, Session, Signer, digest, fingerprint
 from plaudit.feedback.web.speaking import Speaker
 from plaudit.feedback.web.static import VERSION
@@ -34,7 +35,9 @@ KINDS: Mapping[str, TaskKind] = {
 """The first part of a page's address, and the kind of work done there."""
 PLACES: Mapping[TaskKind, str] = {kind: place for place, kind in KINDS.items()}
 REMEMBERED = 5.0
-"""Seconds for which an account is not looked up again."""
+"""Seconds for which an account, or the settings, are not looked up again."""
+HAND_OUTS = 256
+"""Tasks kept at hand until they are answered."""
 
 
 class SignInFirst(Exception):
@@ -53,6 +56,8 @@ class Room:
         """Of signing in, per name and per address."""
         self.static = f"/static/{VERSION}"
         self._known: dict[int, Known] = {}
+        self._settings: tuple[float, Settings] | None = None
+        self._shown: OrderedDict[tuple[int, str], HandOut] = OrderedDict()
         self._lock = threading.Lock()
         self._pages = Environment(
             loader=FileSystemLoader(TEMPLATES),
@@ -116,6 +121,30 @@ class Room:
         if account is None or not account.active:
             raise SignInFirst
         return _with_role(account, roles)
+
+    # -- what is asked for again and again ----------------------------------------------------------------------
+
+    def settings(self) -> Settings:
+        """Those of a moment ago."""
+        if self._settings is None or self._settings[0] < time.monotonic():
+            self._settings = (time.monotonic() + REMEMBERED, self.desk.settings())
+        return self._settings[1]
+
+    def change_settings(self, changes: Mapping[str, object], *, by: int) -> Settings:
+        self.desk.change_settings(changes, by=by)
+        self._settings = None
+        return self.settings()
+
+    def hand_out(self, account: int, token: str) -> HandOut:
+        """As it was shown; whether it still stands is for the desk to say when the answer comes."""
+        found = self._shown.get((account, token))
+        return self.desk.hand_out(account, token) if found is None else found
+
+    def remember(self, account: int, hand_out: HandOut) -> None:
+        with self._lock:
+            self._shown[account, hand_out.token] = hand_out
+            if len(self._shown) > HAND_OUTS:
+                self._shown.popitem(last=False)
 
     # -- pages ------------------------------------------------------------------------------------------------------
 

@@ -82,9 +82,9 @@ async def submit(request: Request, token: str, form: Form) -> Response:
 def _submit(request: Request, token: str, form: Form) -> Response:
     room = room_of(request)
     me = room.person(request)
-    hand_out = room.desk.hand_out(me.id, token)
+    hand_out = room.hand_out(me.id, token)
     try:
-        done = room.desk.submit(me.id, token, answer_of(form, hand_out, room.desk.settings()))
+        done = room.desk.submit(me.id, token, answer_of(form, hand_out, room.settings()))
     except BadAnswer as flaw:
         if wants_json(request):
             raise
@@ -150,15 +150,18 @@ def show(
     flaw: str = "",
 ) -> HTMLResponse:
     """The page of a task, or why there is none."""
-    context: dict[str, Any] = {"me": me, "progress": room.desk.progress(me.id), "flaw": flaw, "hand_out": hand_out}
+    context: dict[str, Any] = {"me": me, "flaw": flaw, "hand_out": hand_out}
+    if hand_out is None or not part:
+        context["progress"] = room.desk.progress(me.id)
     if hand_out is None:
         reason = room.desk.pause_reason(me.id)
         context |= {"place": place, "reason": reason, "task": "pause.html"}
     else:
+        room.remember(me.id, hand_out)
         context |= {
             "place": PLACES[hand_out.kind],
             "said": said_before(hand_out),
-            "settings": room.desk.settings(),
+            "settings": room.settings(),
             "flags": FLAGS,
             "strengths": STRENGTHS,
             "scale": RATINGS,
