@@ -91,6 +91,7 @@ class Labels:
             per_prompt=self.recipe.feedback.judgements_per_prompt,
             seed=self.recipe.seed,
             path=self.log,
+            costly=self.recipe.feedback.annotators == "endpoint",
         )
 
     def judgements(self, index: int, checkpoints: Iterable[str]) -> list[Judgement]:

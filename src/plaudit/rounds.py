@@ -135,7 +135,8 @@ class Job:
         demonstrations = source_of(self.recipe.data.demonstrations) or self.recipe.world
         by_people = {"people": content_hash([[d.prompt.id, d.response] for d in written.values()])} if written else {}
         inputs = self._inputs("sft", "model", demonstrations=demonstrations, **by_people)
-        self.folder.act(f"round_{index}/sft", inputs, do, labels={"demonstrations": list(written)} if written else None)
+        labels = {"demonstrations": list(written)} if self.recipe.feedback.use_demonstrations else None
+        self.folder.act(f"round_{index}/sft", inputs, do, labels=labels)
 
     # -- Act II -------------------------------------------------------------------------------------------------
 

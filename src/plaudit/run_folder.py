@@ -96,7 +96,7 @@ class RunFolder:
             return taken
         began = time.monotonic()
         manifest = {"act": name, "key": key, "status": "running", "inputs": inputs, "versions": versions()}
-        if labels:
+        if labels is not None:
             manifest["labels"] = labels
         write_json(folder / MANIFEST, manifest)
         with Journal(folder, quiet=self.quiet, profile=self.profile) as journal:

@@ -108,6 +108,11 @@ class Planning(Room):
             ]
             return self._put_tasks(session, rows)
 
+    def newest_round(self) -> int:
+        """Of the tasks there are; 0 where there are none."""
+        with self.store.read() as session:
+            return session.scalar(select(func.max(schema.Task.round))) or 0
+
     def queued(self, round: int) -> str | None:
         """The hash of what was put on the desk for a round."""
         with self.store.read() as session:

@@ -59,6 +59,26 @@ def open_store(run: Path, recipe: Recipe, *, database: str | None = None) -> Des
     return desk
 
 
+def restore_store(run: Path, recipe: Recipe, source: Path) -> tuple[str, Path | None]:
+    """Fill the run's store from a copy: (its name, where the file that was there is kept).
+
+    InputError where `source` is no store, or where a PostgreSQL store holds work already.
+    """
+    copied = Store.open(source)
+    url, aside = recipe.feedback.database or run / DATABASE, None
+    if isinstance(url, Path) and url.exists():
+        Store.open(url).fold()
+        aside = next(p for n in range(1, 10_000) if not (p := url.with_name(f"{url.name}.old{n}")).exists())
+        url.rename(aside)
+        for rest in ("-wal", "-shm"):
+            url.with_name(url.name + rest).unlink(missing_ok=True)
+    target = Store.open(url, project=recipe.name)
+    copied.copy_to(target)
+    target.close()
+    copied.close()
+    return target.name, aside
+
+
 def queue_round(desk: Desk, run: Path, round: int, recipe: Recipe) -> None:
     """What was sampled in a round becomes tasks, once; tasks over responses that were sampled anew since are closed."""
     file = run / f"round_{round}" / "responses" / RESPONSES

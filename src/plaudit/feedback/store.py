@@ -79,6 +79,14 @@ class Store:
     def close(self) -> None:
         self.engine.dispose()
 
+    def fold(self) -> None:
+        """Write SQLite's log into its file, so that the file alone is the whole store."""
+        if self.is_sqlite:
+            with self.engine.connect() as connection:
+                connection.exec_driver_sql("COMMIT")
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+                connection.exec_driver_sql("BEGIN")
+
     def copy_to(self, other: Store) -> None:
         """Everything that is here into `other`, which must be empty: a backup, or a move to another database."""
         with self.engine.connect() as source, other.write() as session:
