@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from plaudit.cli.shell import Debug, errors_in_one_line
+from plaudit.cli.shell import Debug, errors_in_one_line, stop
 from plaudit.types import InputError
 
 if TYPE_CHECKING:
@@ -137,8 +137,8 @@ def erase(
         account = next((one for one in desk.accounts() if annotator in (one.handle, one.name)), None)
         if account is None:
             raise InputError(f"{annotator}: nobody with an account; `plaudit feedback people` lists them")
-        if not yes:
-            typer.confirm(f"Erase {account.name} ({account.handle}) for good?", abort=True)
+        if not yes and not _confirmed(f"Erase {account.name} ({account.handle}) for good?"):
+            stop("nothing was erased", 1)
         desk.erase_person(account.id)
         typer.echo(f"erased; the judgements stay as {account.handle}'s. Backups made before still hold the name.")
 
@@ -221,3 +221,11 @@ def restore(
             raise InputError(f"{run}: no run here (there is no recipe.yaml); give a run folder, as runs/demo")
         name, aside = restore_store(run, load_recipe(run / "recipe.yaml"), source)
         typer.echo(f"{name} is as in {source}" + (f"; what was there is kept as {aside}" if aside else ""))
+
+
+def _confirmed(question: str) -> bool:
+    """No, where nobody is there to answer."""
+    try:
+        return typer.confirm(question)
+    except typer.Abort:
+        return False
