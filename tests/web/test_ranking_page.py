@@ -352,6 +352,19 @@ def test_keys_can_be_changed_and_switched_off(serve: Serve, visit: Visit) -> Non
     assert len(judged(site)) == 1
 
 
+def test_the_guidelines_are_at_hand(serve: Serve, visit: Visit) -> None:
+    page = visit(serve())
+    page.keyboard.press("2")
+    page.keyboard.press("g")
+    window = page.get_by_role("dialog", name="Guidelines")
+    expect(window).to_contain_text("Helpful first.")
+    expect(window).to_contain_text("Version 2")
+    page.keyboard.press("1")  # nothing is ranked behind it
+    page.keyboard.press("Escape")
+    expect(page.locator("#card-B")).to_be_focused()
+    assert page.locator(".ranks input:checked").count() == 1
+
+
 @pytest.mark.parametrize("count", [2, 9])
 def test_from_two_to_nine_answers(serve: Serve, visit: Visit, count: int) -> None:
     site = serve(tasks=0)

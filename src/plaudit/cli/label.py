@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from plaudit.cli.shell import Debug, errors_in_one_line
+from plaudit.types import InputError
+
+if TYPE_CHECKING:
+    from plaudit.feedback.desk import Desk
 
 
 def add_to(app: typer.Typer) -> None:
@@ -27,6 +31,12 @@ def label(
     live: Annotated[
         bool, typer.Option("--live", help="Let people ask the run's newest model themselves, and rank what it says.")
     ] = False,
+    contest: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B", help="Let people compare two checkpoints of the newest evaluation blind, as sft,rlhf."
+        ),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Open the page on which people rank responses, write answers, and review them."""
@@ -35,11 +45,24 @@ def label(
         from plaudit.feedback.web.serving import Address, secret_of, serve
         from plaudit.feedback.web.speaking import Speaker
 
+        desk = open_desk(run)
+        if contest is not None:
+            _add_contest(desk, run, contest)
         serve(
-            open_desk(run),
+            desk,
             Address(host=host, port=port, url=url),
             secret=secret_of(run),
             speaker=Speaker(str(run)) if live else None,
             open_browser=not no_open,
             say=typer.echo,
         )
+
+
+def _add_contest(desk: Desk, run: Path, pair: str) -> None:
+    from plaudit.feedback.contests import queue_contest
+
+    names = [name.strip() for name in pair.split(",")]
+    if len(set(names)) != 2 or "" in names:
+        raise InputError(f"--contest is {pair!r}; it names two checkpoints, as sft,rlhf")
+    count = queue_contest(desk, run, *names)
+    typer.echo(f"{count} prompts on which {names[0]} and {names[1]} differ are there to compare")

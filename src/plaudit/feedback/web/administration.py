@@ -14,6 +14,7 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
+from plaudit.feedback.contests import scores
 from plaudit.feedback.desk import now
 from plaudit.feedback.records import Account, BadAnswer, NotYours, PersonFigures, Role, TaskKind, TaskState
 from plaudit.feedback.web.room import Form, Room, field, room_of
@@ -34,7 +35,12 @@ def _administrator(request: Request) -> tuple[Room, Account]:
 def overview(request: Request) -> Response:
     room, me = _administrator(request)
     return room.page(
-        request, "admin/overview.html", me=me, figures=room.desk.figures(), progress=room.desk.progress_all()
+        request,
+        "admin/overview.html",
+        me=me,
+        figures=room.desk.figures(),
+        progress=room.desk.progress_all(),
+        contests=scores(room.desk),
     )
 
 

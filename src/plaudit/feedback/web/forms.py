@@ -70,9 +70,7 @@ def _review(form: FormData, hand_out: HandOut, seconds: float) -> Answer:
     verdict = cast(Verdict, action)
     if verdict == "accept" and text.strip() and _plain(text) != _plain(hand_out.draft):
         verdict = "amend"
-    return Answer(
-        verdict=verdict, text=text if verdict == "amend" else "", rationale=_text(form, "rationale"), seconds=seconds
-    )
+    return Answer(verdict=verdict, text=text if verdict == "amend" else "", seconds=seconds)
 
 
 def _judgement(form: FormData, hand_out: HandOut, settings: Settings, seconds: float) -> Answer:

@@ -10,7 +10,7 @@ import threading
 import webbrowser
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -95,9 +95,9 @@ def serve(
     say: Callable[[str], None],
 ) -> None:
     """The page, until it is stopped. InputError where the address is taken."""
-    auth = address.auth(secret)
-    app = create_app(desk, auth=auth, speaker=speaker)
     with closing(_listen(address)) as listener:
+        auth = replace(address, port=listener.getsockname()[1]).auth(secret)
+        app = create_app(desk, auth=auth, speaker=speaker)
         say(f"the page is at {auth.url} (Ctrl-C stops it)")
         if not auth.open:
             _say_about_entry(app.state.room, say)

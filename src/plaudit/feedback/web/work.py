@@ -34,6 +34,14 @@ def guidelines(request: Request) -> Response:
     return room.page(request, "guidelines.html", me=me, versions=versions)
 
 
+@router.get("/guidelines/now")
+def guide(request: Request) -> Response:
+    """The newest alone, for the window beside the work."""
+    room = room_of(request)
+    room.person(request)
+    return room.page(request, "guide.html", guideline=room.desk.guideline())
+
+
 @router.get("/live")
 def live(request: Request) -> Response:
     room = room_of(request)

@@ -190,6 +190,13 @@ async function undo() {
   } catch { toast("The server cannot be reached just now."); } finally { leaving = false; }
 }
 
+function openGuide() {
+  htmx.ajax("GET", "/guidelines/now", { target: "#guide-text", swap: "innerHTML" });
+  document.getElementById("guide").showModal();
+}
+
+document.addEventListener("click", (event) => { if (event.target.closest("[data-guide]")) openGuide(); });
+
 document.addEventListener("submit", (event) => {
   if (event.target === undoForm) { event.preventDefault(); undo(); }
   if (event.target === task) { event.preventDefault(); submit(event.submitter?.value ?? "submit"); }
@@ -245,7 +252,7 @@ document.addEventListener("keydown", (event) => {
   const action = actionOf(event.key);
   if (action === "help") openHelp();
   else if (action === "undo") undo();
-  else if (action === "guidelines") window.open("/guidelines", "_blank", "noopener");
+  else if (action === "guidelines") openGuide();
   else if (!task) return;
   else if (event.key === "Enter") {
     if (target.closest("a, button, summary, label")) return; // theirs
