@@ -113,15 +113,15 @@ class Planning(Room):
         with self.store.read() as session:
             return session.scalar(select(func.max(schema.Task.round))) or 0
 
-    def queued(self, round: int) -> str | None:
-        """The hash of what was put on the desk for a round."""
+    def queued(self, what: str) -> str | None:
+        """The hash of what was taken in under this name (a round's responses, a log)."""
         with self.store.read() as session:
-            return session.get_one(schema.Project, 1).queued.get(str(round))
+            return session.get_one(schema.Project, 1).queued.get(what)
 
-    def mark_queued(self, round: int, digest: str) -> None:
+    def mark_queued(self, what: str, digest: str) -> None:
         with self.store.write() as session:
-            project = session.get_one(schema.Project, 1)
-            project.queued = project.queued | {str(round): digest}
+            project = session.get_one(schema.Project, 1, with_for_update=True)
+            project.queued = project.queued | {what: digest}
 
     def close_other_rankings(self, round: int, tasks: Iterable[tuple[Prompt, Sequence[Response]]]) -> None:
         """Open rankings of this round that are not among these: their responses were sampled anew since."""

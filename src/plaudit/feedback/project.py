@@ -50,12 +50,14 @@ def open_store(run: Path, recipe: Recipe, *, database: str | None = None) -> Des
         gold = read_judgements(config.gold).items
         desk.add_gold([(one.prompt, one.responses, one.ranking) for one in gold])
     log = run / LOG
-    if log.is_file() and log.stat().st_size:
+    digest = content_hash(log) if log.is_file() and log.stat().st_size else None
+    if digest is not None and desk.queued(LOG) != digest:
         found, _ = read_log(log)
         mine = [one for one in found if one.annotator.startswith(f"{PERSON}-")]
         desk.take_over(mine, kind=PERSON)
         simulated = "simulated" if recipe.world is not None else "taken over"
         desk.take_over([one for one in found if not one.annotator.startswith(f"{PERSON}-")], kind=simulated)
+        desk.mark_queued(LOG, digest)
     return desk
 
 
@@ -83,7 +85,7 @@ def queue_round(desk: Desk, run: Path, round: int, recipe: Recipe) -> None:
     """What was sampled in a round becomes tasks, once; tasks over responses that were sampled anew since are closed."""
     file = run / f"round_{round}" / "responses" / RESPONSES
     digest = content_hash(file)
-    if desk.queued(round) == digest:
+    if desk.queued(f"round {round}") == digest:
         return
     lines = file.read_text(encoding="utf-8").splitlines()
     sampled = [(p, distinct_responses(r)) for p, r in by_prompt(json.loads(line) for line in lines)]
@@ -98,7 +100,7 @@ def queue_round(desk: Desk, run: Path, round: int, recipe: Recipe) -> None:
         limit=config.demonstrations,
     )
     desk.close_other_rankings(round, [(p, r) for p, r in sampled if len(r) > 1])
-    desk.mark_queued(round, digest)
+    desk.mark_queued(f"round {round}", digest)
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:

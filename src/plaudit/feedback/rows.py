@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Select, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from plaudit.data.formats import content_hash, judgement_from_dict
+from plaudit.data.formats import judgement_from_dict
 from plaudit.feedback import schema
 from plaudit.types import Demonstration, Judgement, Message, Prompt, Response, Sampling
 
@@ -42,7 +45,7 @@ def put_responses(session: Session, tasks: Iterable[tuple[Prompt, Sequence[Respo
             "prompt_id": prompt.id,
             "text": one.text,
             "checkpoint": one.checkpoint,
-            "sampling": None if one.sampling is None else asdict(one.sampling),
+            "sampling": None if one.sampling is None else _sampling_fields(one.sampling),
             "finished": one.finished,
         }
         for prompt, responses in tasks
@@ -52,7 +55,14 @@ def put_responses(session: Session, tasks: Iterable[tuple[Prompt, Sequence[Respo
 
 
 def response_id(prompt: Prompt, response: Response) -> str:
-    return content_hash([prompt.id, response])[:32]
+    drawn = None if response.sampling is None else _sampling_fields(response.sampling)
+    spelled = json.dumps([prompt.id, response.text, response.checkpoint, drawn, response.finished])
+    return hashlib.sha256(spelled.encode()).hexdigest()[:32]
+
+
+@lru_cache(maxsize=256)
+def _sampling_fields(sampling: Sampling) -> dict[str, Any]:
+    return asdict(sampling)
 
 
 def prompt_of_row(row: schema.Prompt) -> Prompt:

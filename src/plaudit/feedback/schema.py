@@ -45,7 +45,7 @@ class Project(Base):
     guideline: Mapped[int]
     """The newest version."""
     queued: Mapped[dict[str, Any]]
-    """Round -> hash of the responses that were put on the desk for it."""
+    """What was taken in, as the responses of a round -> its hash: it is not taken in twice."""
     created: Mapped[str]
 
 
