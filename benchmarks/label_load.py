@@ -397,7 +397,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None, help="where the result goes (a full run: results/)")
     given = parser.parse_args()
     load = Load(given.people, given.judgements, given.rate, given.kills, given.seed)
-    result = asyncio.run(measure(load)) | {"machine": {"cpus": os.cpu_count(), "python": sys.version.split()[0]}}
+    others = os.getloadavg()[0]
+    machine = {"cpus": os.cpu_count(), "python": sys.version.split()[0], "load_before": round(others, 1)}
+    result = asyncio.run(measure(load)) | {"machine": machine}
     print(json.dumps(result, indent=2))
     path = given.out or (RESULTS if given.judgements >= 20_000 else None)
     if path is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
@@ -32,7 +33,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     """`serve(open=, tasks=, speaker=, **settings)`: a project of its own, and its page."""
     sites: list[Site] = []
 
-    def make(*, open: bool = True, tasks: int = 6, speaker: Speaker | None = None, **settings: object) -> Site:
+    def make(*, open: bool = True, tasks: int = 6, speaker: Speaker | None = None, **settings: Any) -> Site:
         folder = tmp_path / f"project{len(sites)}"
         folder.mkdir()
         site = start(project.desk_of(folder, tasks=tasks, **settings), open=open, speaker=speaker)

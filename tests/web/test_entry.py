@@ -168,7 +168,7 @@ def unsafe_pages(site: Site) -> list[str]:
     paths: list[str] = []
     for router in app.router.routes:
         for route in getattr(getattr(router, "original_router", None), "routes", [router]):
-            if isinstance(route, APIRoute) and "POST" in route.methods and not route.path.startswith("/api"):
+            if isinstance(route, APIRoute) and "POST" in (route.methods or ()) and not route.path.startswith("/api"):
                 paths.append(re.sub(r"{\w+}", "1", route.path))
     return paths
 
