@@ -17,12 +17,18 @@ from plaudit.feedback.collect import collect_judgements
 from plaudit.feedback.desk import Desk
 from plaudit.feedback.project import LOG, RESPONSES, open_store, queue_round
 from plaudit.feedback.records import ProjectProgress
+from plaudit.feedback.words import figures_to_dict
 from plaudit.material import Material
 from plaudit.progress import Journal
 from plaudit.recipe import Recipe
 from plaudit.run_folder import Result, RunFolder, read_manifest, read_rows
 from plaudit.types import Demonstration, InputError, Judgement, Prompt, Response
 
+FIGURES = (
+    "tie_share", "agreement", "decided_agreement", "alpha", "kendall_tau", "ceiling", "first_preferred",
+    "longer_preferred",
+)  # fmt: skip
+"""Of the labels as a whole, that go into the summary and the report."""
 SECONDS_BETWEEN_LOOKS = 1.0
 """At the store, while people work."""
 
@@ -128,7 +134,9 @@ class Labels:
                 raise InputError("people have judged nothing that counts: `plaudit feedback report` says why")
             for path in (folder / LOG, self.log):
                 _write(path, said)
-            return {"judgements": len(said), "annotators": len({one.annotator for one in said})}
+            made = {"judgements": len(said), "annotators": len({one.annotator for one in said})}
+            found = figures_to_dict(desk.figures())
+            return made | {key: found[key] for key in FIGURES}
 
         if self.fresh:
             self.folder.put_aside(name)

@@ -53,6 +53,40 @@ def test_opening_again_changes_nothing(place: Place) -> None:
     again.store.close()
 
 
+OPENED = """
+import sys
+from plaudit.feedback.desk import Desk
+from plaudit.feedback.store import Store
+
+Desk(Store.open(sys.argv[1], project=sys.argv[2])).add_account(sys.argv[3], "annotator")
+"""
+
+
+def test_a_new_store_is_opened_by_many_at_once(place: Place) -> None:
+    others = [subprocess.Popen([sys.executable, "-c", OPENED, *place, f"process {n}"]) for n in range(3)]
+    errors: list[BaseException] = []
+
+    def open_too(number: int) -> None:
+        try:
+            desk = Desk(Store.open(place[0], project=place[1]))
+            desk.add_account(f"thread {number}", "annotator")
+            desk.store.close()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=open_too, args=(n,)) for n in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert [one.wait() for one in others] == [0, 0, 0]
+    assert errors == []
+    desk = Desk(Store.open(place[0], project=place[1]))
+    assert len(desk.accounts()) == 7
+    assert len(desk.guidelines()) == 1
+    desk.store.close()
+
+
 def test_projects_of_one_server_do_not_see_each_other(postgresql: str) -> None:
     one, other = (Desk(Store.open(postgresql, project=name)) for name in ("apart 1", "apart 2"))
     one.add_account("Ada", "annotator")

@@ -103,9 +103,26 @@ def queue_round(desk: Desk, run: Path, round: int, recipe: Recipe) -> None:
     desk.mark_queued(f"round {round}", digest)
 
 
-def _settings(recipe: Recipe) -> dict[str, Any]:
-    said = recipe.feedback.people.model_dump(mode="json", exclude={"guidelines", "gold", "sensitive", "demonstrations"})
-    return said | {"overlap": recipe.feedback.judgements_per_prompt, "seed": recipe.seed}
+def _settings(recipe: Recipe) -> dict[str, object]:
+    """What a recipe says of the settings of a project."""
+    people = recipe.feedback.people
+    return {
+        "overlap": recipe.feedback.judgements_per_prompt,
+        "seed": recipe.seed,
+        "quota": people.quota,
+        "gold_share": people.gold_share,
+        "repeat_share": people.repeat_share,
+        "qualification": people.qualification,
+        "qualification_pass": people.qualification_pass,
+        "adjudicate_below": people.adjudicate_below,
+        "aspects": people.aspects,
+        "ask_strength": people.ask_strength,
+        "ask_rationale": people.ask_rationale,
+        "blur": people.blur,
+        "order": people.order,
+        "lease_seconds": people.lease_seconds,
+        "review_demonstrations": people.review_demonstrations,
+    }
 
 
 def _is_sampled(round_folder: Path) -> bool:

@@ -28,6 +28,7 @@ HEAD = "0001"
 SECONDS_TO_WAIT = 30
 """For another process that writes."""
 _ROWS_AT_ONCE = 1000
+_MIGRATING = threading.Lock()
 
 
 class Store:
@@ -105,13 +106,7 @@ class Store:
                 _restart_sequences(target)
 
     def _migrate(self, schema: str) -> None:
-        with self.engine.connect() as connection:
-            if not self.is_sqlite:
-                connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
-                connection.commit()
-            known = inspect(connection).has_table("alembic_version", schema=None if self.is_sqlite else schema)
-            version = connection.scalar(text("SELECT version_num FROM alembic_version")) if known else None
-        if version == HEAD:
+        if self._version() == HEAD:
             return
         # Only now: alembic takes a while to load, and a store is mostly up to date.
         from alembic import command
@@ -119,10 +114,25 @@ class Store:
 
         config = Config()
         config.set_main_option("script_location", "plaudit.feedback:migrations")
-        with self._writer, self.engine.execution_options(writes=True, durable=True).connect() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            connection.commit()
+        writer = self.engine.execution_options(writes=True, durable=True)
+        # Others may open the same new store now, in threads (alembic's context is one for the process) and processes.
+        with _MIGRATING, writer.begin() as connection:
+            if not self.is_sqlite:
+                connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:schema))"), {"schema": schema})
+                connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
+            if _version_of(connection) != HEAD:
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+
+    def _version(self) -> str | None:
+        with self.engine.connect() as connection:
+            return _version_of(connection)
+
+
+def _version_of(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.scalar(text("SELECT version_num FROM alembic_version"))
 
 
 def _parsed(url: str | Path) -> URL:
