@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from pathlib import Path
 
 import httpx
 import pytest
 from fastapi.routing import APIRoute
+from fastapi.testclient import TestClient
 
 from plaudit.feedback.desk import now
-from plaudit.feedback.web import create_app
+from plaudit.feedback.web import Auth, create_app
 from plaudit.feedback.web.sessions import Limiter, Session, Signer, digest, password_fits
+from web import project
 from web.conftest import Call, Serve
 from web.staging import PASSWORD, SECRET, Site, auth_of, join
 
@@ -199,6 +202,24 @@ def test_what_another_site_sends_is_refused(serve: Serve, call: Call, headers: d
     assert visitor.post("/undo", data={"csrf": token}, headers=headers).status_code == 403
     assert visitor.post("/api/v1/undo", headers=headers).status_code == 403
     assert visitor.post("/undo", data={"csrf": token}, headers={"origin": site.url}).status_code == 303
+
+
+def test_a_proxy_may_hand_on_either_name(tmp_path: Path) -> None:
+    """Some proxies keep the name that people use, some put in the server's own; forms come through both."""
+    url = "https://label.example.org"
+    auth = Auth(secret=SECRET, open=False, url=url, hosts=frozenset({"127.0.0.1", "label.example.org"}))
+    with TestClient(create_app(project.desk_of(tmp_path), auth=auth), base_url=url) as browser:
+        page = browser.get("/sign-in")
+        cookie = page.headers["set-cookie"]
+        assert cookie.startswith("__Host-plaudit=")
+        assert {"Secure", "HttpOnly", "SameSite=Lax", "Path=/"} <= set(cookie.split("; "))
+        assert "strict-transport-security" in page.headers
+        form = {"csrf": re.findall(r'data-csrf="(\w+)"', page.text)[0], "name": "ann", "password": "no such"}
+        for name in ("label.example.org", "127.0.0.1:8400"):
+            answer = browser.post("/sign-in", data=form, headers={"host": name, "origin": url})
+            assert "do not go together" in answer.text, name
+            elsewhere = browser.post("/sign-in", data=form, headers={"host": name, "origin": "https://evil.example"})
+            assert elsewhere.status_code == 403
 
 
 def test_another_name_for_this_address_is_refused(serve: Serve, call: Call) -> None:

@@ -50,21 +50,25 @@ async def sign_in(request: Request, form: Form) -> Response:
 def _sign_in(request: Request, form: Form) -> Response:
     room = room_of(request)
     name, onward = field(form, "name").strip()[:LONGEST_NAME], inside(field(form, "next", "/"))
-    keys = [f"name {name.casefold()}", f"address {request.client.host if request.client else ''}"]
+    limits = [
+        (room.failures, f"name {name.casefold()}"),
+        (room.failures_from, f"address {request.client.host if request.client else ''}"),
+    ]
 
     def sorry(flaw: str, status: int) -> Response:
         return room.page(request, "sign_in.html", status=status, flaw=flaw, name=name, next=onward)
 
-    if any(room.failures.left(key) < 1 for key in keys):
+    if any(limiter.left(key) < 1 for limiter, key in limits):
         return sorry("Too many tries. Wait a few minutes.", 429)
     account = room.desk.account_named(name)
     hashed = None if account is None else room.desk.password_hash(account.id)
     fits = password_fits(field(form, "password"), hashed)
     if account is None or not fits or not account.active:
-        for key in keys:
-            room.failures.spend(key)
+        for limiter, key in limits:
+            limiter.spend(key)
         return sorry(WRONG, 403)
     _begin(request, room, account.id, hashed)
+    room.desk.record("signed in", by=account.id)
     return room.go(onward)
 
 

@@ -11,7 +11,7 @@ from starlette.requests import Request, cookie_parser
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from plaudit.feedback.web.sessions import SESSION_SECONDS, Auth, Limiter, Session, Signer, digest
+from plaudit.feedback.web.sessions import SESSION_SECONDS, Auth, Limiter, Session, Signer
 
 Sorry = Callable[[Request, Exception], Response]
 """Makes the page of an error."""
@@ -90,17 +90,9 @@ class Guard:
             length = headers.get("content-length", "0")
             if "transfer-encoding" in headers or not length.isdigit() or int(length) > LARGEST_BODY:
                 return PlainTextResponse("that is too long\n", 413)
-        if not self.limiter.spend(self._who(scope, headers, session)):
+        if not self.limiter.spend(_who(scope, session)):
             return PlainTextResponse("too many requests; wait a moment\n", 429, {"retry-after": "2"})
         return None
-
-    def _who(self, scope: Scope, headers: Headers, session: Session) -> str:
-        if session.account is not None:
-            return f"account {session.account}"
-        if bearer := headers.get("authorization"):
-            return f"token {digest(bearer)}"
-        client = scope.get("client")
-        return f"address {client[0] if client else ''}"
 
     def _is_ours(self, host: str) -> bool:
         try:
@@ -121,7 +113,8 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None:
             # the proxy may have ended TLS, so that the scheme is not compared
-            return urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+            ours = (headers.get("host", "").lower(), urlsplit(self.auth.url).netloc.lower())
+            return urlsplit(origin).netloc.lower() in ours
         return headers.get("sec-fetch-site", "none") in ("same-origin", "none")
 
     def _dress(self, headers: MutableHeaders, scope: Scope, known: Session | None, *, static: bool) -> None:
@@ -140,3 +133,11 @@ class Guard:
                 f"{self.auth.cookie}={self.signer.cookie(session)}; Path=/; HttpOnly; SameSite=Lax; "
                 f"Max-Age={SESSION_SECONDS}{secure}",
             )
+
+
+def _who(scope: Scope, session: Session) -> str:
+    """Whose requests are counted together. A token is not yet known to be one, so that its address counts."""
+    if session.account is not None:
+        return f"account {session.account}"
+    client = scope.get("client")
+    return f"address {client[0] if client else ''}"

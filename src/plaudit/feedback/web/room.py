@@ -53,7 +53,9 @@ class Room:
         self.desk, self.auth, self.speaker = desk, auth, speaker
         self.signer = Signer(auth.secret)
         self.failures = Limiter(per_second=10 / 300, burst=10)
-        """Of signing in, per name and per address."""
+        """Of signing in, per name."""
+        self.failures_from = Limiter(per_second=50 / 300, burst=50)
+        """The same per address, behind which a whole office may sit."""
         self.static = f"/static/{VERSION}"
         self._known: dict[int, Known] = {}
         self._settings: tuple[float, Settings] | None = None

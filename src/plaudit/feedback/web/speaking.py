@@ -14,6 +14,8 @@ from plaudit.types import Message, PlauditError, Response, Sampling
 
 START_SECONDS, ANSWER_SECONDS = 300.0, 180.0
 """Loading a model takes a while; answering takes less."""
+MOST_WAITING = 8
+"""Questions at once: each holds a thread, and the page's other work needs some too."""
 
 
 class SpeakerAway(PlauditError):
@@ -28,9 +30,18 @@ class Speaker:
         self._process: subprocess.Popen[str] | None = None
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._lock = threading.Lock()
+        self._waiting = threading.BoundedSemaphore(MOST_WAITING)
 
     def answers(self, messages: Sequence[Message], count: int) -> tuple[Response, ...]:
         """`count` samples; one question at a time. SpeakerAway where none come."""
+        if not self._waiting.acquire(blocking=False):
+            raise SpeakerAway("many are asking just now; try again in a minute")
+        try:
+            return self._answers(messages, count)
+        finally:
+            self._waiting.release()
+
+    def _answers(self, messages: Sequence[Message], count: int) -> tuple[Response, ...]:
         question = {"messages": [{"role": m.role, "content": m.content} for m in messages], "count": count}
         with self._lock:
             process, seconds = self._started()
