@@ -25,9 +25,8 @@ from plaudit.types import Judgement
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A run folder in which Ada and Ben have judged three tasks, and Ada has written an answer that Ben accepted."""
-    recipe = Recipe(
-        name="run", out=tmp_path, world="tiny:world", feedback={"annotators": "people", "judgements_per_prompt": 2}
-    )  # pyright: ignore
+    values = {"annotators": "people", "judgements_per_prompt": 2}
+    recipe = Recipe.model_validate({"name": "run", "out": tmp_path, "world": "tiny:world", "feedback": values})
     run = tmp_path / "run"
     run.mkdir()
     (run / "recipe.yaml").write_text(dump_recipe(recipe))

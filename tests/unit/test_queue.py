@@ -374,7 +374,7 @@ def test_agreement_is_no_dispute(desk: Desk) -> None:
 
 def test_a_changed_guideline_calls_tasks_back(desk: Desk) -> None:
     desk.add_tasks("ranking", desks.tasks(2))
-    ada, ben = people(desk, "Ada", "Ben")
+    (ada,) = people(desk, "Ada")
     done = take(desk, ada)
     desk.submit(ada, done.token, answer(0, 1, 2))
     in_hands = take(desk, ada)
@@ -387,10 +387,10 @@ def test_a_changed_guideline_calls_tasks_back(desk: Desk) -> None:
     with pytest.raises(LeaseLost, match="guideline has changed"):
         desk.submit(ada, in_hands.token, answer(0, 1, 2))
     assert desk.undo(ada) is None  # what was called back is not corrected but judged anew
-    hands = [take(desk, ada)]
-    assert hands[0].guideline == third
-    desk.submit(ada, hands[0].token, answer(2, 1, 0))
-    desk.submit(ben, take(desk, ben).token, answer(2, 1, 0))
+    for _ in range(2):  # both, the one that she has judged before among them
+        hand = take(desk, ada)
+        assert hand.guideline == third
+        desk.submit(ada, hand.token, answer(2, 1, 0))
     assert [one.guideline_version for one in desk.judgements()] == ["3", "3"]
     assert desk.progress_all().finished
 

@@ -148,10 +148,15 @@ def test_responses_keep_where_they_came_from(store: Store) -> None:
 
 def test_a_failed_transaction_leaves_nothing(store: Store) -> None:
     desk = Desk(store)
-    with pytest.raises(RuntimeError), store.write() as session:
-        session.add(schema.Annotator(handle="nobody", kind="person"))
-        session.flush()
-        raise RuntimeError
+
+    def fail() -> None:
+        with store.write() as session:
+            session.add(schema.Annotator(handle="nobody", kind="person"))
+            session.flush()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     with store.read() as session:
         assert session.get(schema.Annotator, "nobody") is None
     assert desk.accounts() == []
