@@ -16,12 +16,12 @@ from plaudit.data.formats import messages_of, prompt_of
 from plaudit.data.responses import distinct_responses
 from plaudit.models.generate import generate, sample_key
 from plaudit.talk import Manner, Speaker, speakers_of
-from plaudit.types import InputError, PlauditError, Prompt, Response
+from plaudit.types import InputError, PlauditError, Prompt, Response, Sampling
 
 LIVE = -4_000_000
 """The occasion on which a model answers an annotator, beside those on which a run's models speak."""
-TRIES = 3
-"""Rounds of sampling until so many different answers have come; a cold model repeats itself."""
+WARMTH = (1.0, 1.5, 2.0)
+"""Times the temperature, round after round until so many different answers have come: a sure model repeats itself."""
 
 
 class Answering:
@@ -35,19 +35,24 @@ class Answering:
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         prompt = prompt_of(messages_of(question["messages"], "the question"))
         count, found = int(question["count"]), list[Response]()
-        for _ in range(TRIES):
-            found = distinct_responses([*found, *self._samples(prompt, count - len(found))])
+        for warmth in WARMTH:
+            # those that came first stay: they are drawn as the model usually speaks
+            samples = self._samples(prompt, count - len(found), warmth)
+            known = {one.text for one in found}
+            found += [one for one in distinct_responses(samples) if one.text not in known]
             if len(found) >= count:
                 break
         if len(found) < 2:
             raise PlauditError("it says the same thing each time, so that there is nothing to rank")
         return {
             "checkpoint": self.checkpoint,
-            "sampling": asdict(self.speaker.sampling),
-            "responses": [{"text": one.text, "finished": one.finished} for one in found],
+            "responses": [
+                {"text": one.text, "finished": one.finished, "sampling": asdict(one.sampling or Sampling())}
+                for one in found
+            ],
         }
 
-    def _samples(self, prompt: Prompt, count: int) -> list[Response]:
+    def _samples(self, prompt: Prompt, count: int, warmth: float) -> list[Response]:
         one = self.speaker
         ids = one.chat.prompt_ids(prompt)
         room = one.context - len(ids)
@@ -56,7 +61,7 @@ class Answering:
         sampling = replace(
             one.sampling,
             # the likeliest answer alone would be the same each time
-            temperature=one.sampling.temperature or 1.0,
+            temperature=warmth * (one.sampling.temperature or 1.0),
             max_new_tokens=min(one.sampling.max_new_tokens, room),
         )
         keys = [sample_key(sampling.seed, LIVE, prompt.id, self._times[prompt.id] + i) for i in range(count)]
@@ -69,7 +74,10 @@ class Answering:
             eos_ids=one.chat.eos_ids,
             stopped=one.chat.stopper(sampling.stop),
         )
-        return [Response(text=one.chat.text_of(m.tokens, sampling.stop), finished=m.finished) for m in made]
+        return [
+            Response(text=one.chat.text_of(m.tokens, sampling.stop), sampling=sampling, finished=m.finished)
+            for m in made
+        ]
 
 
 def serve(path: str, questions: TextIO, answers: TextIO) -> None:

@@ -18,6 +18,7 @@ from web.staging import join
 
 ECHO = """
 import json, sys
+how = {"temperature": 0.7, "top_p": 1.0, "max_new_tokens": 8, "stop": ["\\n"], "seed": 0}
 for line in sys.stdin:
     asked = json.loads(line)
     text = asked["messages"][-1]["content"]
@@ -28,8 +29,7 @@ for line in sys.stdin:
         continue
     print(json.dumps({
         "checkpoint": "runs/a: rlhf",
-        "sampling": {"temperature": 0.7, "top_p": 1.0, "max_new_tokens": 8, "stop": ["\\n"], "seed": 0},
-        "responses": [{"text": f"{text} {i}", "finished": True} for i in range(asked["count"])],
+        "responses": [{"text": f"{text} {i}", "finished": True, "sampling": how} for i in range(asked["count"])],
     }), flush=True)
 """
 

@@ -58,10 +58,13 @@ class Speaker:
         reply = cast(dict[str, Any], json.loads(line))
         if "error" in reply:
             raise SpeakerAway(f"the model cannot answer that: {reply['error']}")
-        fields: dict[str, Any] = reply["sampling"] | {"stop": tuple(reply["sampling"]["stop"])}
-        sampling = Sampling(**fields)
         return tuple(
-            Response(text=one["text"], checkpoint=reply["checkpoint"], sampling=sampling, finished=one["finished"])
+            Response(
+                text=one["text"],
+                checkpoint=reply["checkpoint"],
+                sampling=_sampling(one["sampling"]),
+                finished=one["finished"],
+            )
             for one in reply["responses"]
         )
 
@@ -87,6 +90,11 @@ class Speaker:
                 if pipe is not None:
                     pipe.close()
             self._process = None
+
+
+def _sampling(fields: dict[str, Any]) -> Sampling:
+    typed: dict[str, Any] = fields | {"stop": tuple(fields["stop"])}
+    return Sampling(**typed)
 
 
 def _read(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
