@@ -30,20 +30,19 @@ from web.conftest import CHROMIUM, FLAGS  # noqa: E402
 from web.staging import SECRET, Site, join, start  # noqa: E402
 
 LAPTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
-COLOURS = 96
+COLOURS = 200
+ANSWERS = {
+    "Explain to a child why the sky is blue.": "Sunlight holds every colour, and air scatters **blue** most of all.",
+    "Name a river in Europe, and where it rises.": "The **Danube**: it rises in the Black Forest, in Germany.",
+    "How long should rice stand after cooking?": "Ten minutes, off the heat and **covered**; then loosen it.",
+}
 Act = Callable[[Page], None]
 
 
 def populate(desk: Desk) -> None:
     """Three people who mostly agree, some demonstrations, a contest."""
     rng = random.Random(7)
-    desk.add_demonstration_tasks(
-        [
-            (project.asked("Explain to a child why the sky is blue."), ""),
-            (project.asked("Name a river in Europe, and where it rises."), "Rhine."),
-            (project.asked("How long should rice stand after cooking?"), ""),
-        ]
-    )
+    desk.add_demonstration_tasks([(project.asked(prompt), "") for prompt in ANSWERS])
     (prompt, responses), *_ = project.questions(1)
     pair = [type(r)(text=r.text, checkpoint=name) for r, name in zip(responses, ("rlhf", "sft"), strict=False)]
     desk.add_tasks("contest", [(prompt, pair)])
@@ -60,7 +59,7 @@ def populate(desk: Desk) -> None:
             desk.submit(id, work.token, Answer(ranking=ranking, seconds=rng.uniform(14, 55)))
     work = desk.next_task(people[0], ("demonstration",))
     assert work is not None
-    text = "Sunlight holds every colour. Air scatters **blue** most of all, so blue comes to us from everywhere."
+    text = ANSWERS[work.prompt.messages[0].content]
     desk.submit(people[0], work.token, Answer(text=text, seconds=95.0))
     work = desk.next_task(people[1], ("contest",))
     assert work is not None
@@ -112,7 +111,9 @@ def picture(browser: Browser, site: Site, path: str, act: Act, file: Path, *, ph
     # a picture taller than the screen would show what is stuck to its edge in the middle
     whole = path.startswith(("/admin", "/account", "/guidelines"))
     shot = Image.open(io.BytesIO(page.screenshot(full_page=whole)))
-    shot.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
+    shot.convert("RGB").quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+        file, optimize=True
+    )
     context.close()
 
 
