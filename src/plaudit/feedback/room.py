@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from plaudit.feedback import schema
 from plaudit.feedback.records import Guideline, NotYours, Settings
+from plaudit.feedback.rows import put_new
 from plaudit.feedback.store import Store
 
 
@@ -27,13 +28,12 @@ class Room:
         with store.read() as session:
             is_new = session.get(schema.Project, 1) is None
         if is_new:
+            # Two may open a new store at once.
+            first = {"id": 1, "settings": asdict(Settings()), "recipe": {}, "queued": {}, "guideline": 1}
             with store.write() as session:
-                if session.get(schema.Project, 1) is None:
-                    first = schema.Project(
-                        id=1, settings=asdict(Settings()), recipe={}, queued={}, guideline=1, created=self._stamp()
-                    )
-                    session.add(first)
-                    session.add(schema.Guideline(version=1, text="", created=self._stamp(), recalls=False))
+                put_new(session, schema.Project, [first | {"created": self._stamp()}])
+                empty = {"version": 1, "text": "", "created": self._stamp(), "recalls": False}
+                put_new(session, schema.Guideline, [empty])
 
     def record(self, action: str, *, by: int | None = None, **details: object) -> None:
         """A line of the audit trail: no names in it, for it is kept when a person is erased."""
