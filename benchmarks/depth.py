@@ -23,8 +23,8 @@ from curves import TUNING_SEED, Contest, add_contest, contest_table, ours
 from study import RATES, Record, Study, model_of, shown, t_interval, table, tuned
 
 from plaudit import Chat, Recipe, RewardModel, Trunk, generate, load_recipe, ppo, run_act
-from plaudit.evaluation.intervals import paired_difference
 from plaudit.evaluation.truth import score
+from plaudit.intervals import paired_difference
 from plaudit.material import Material
 from plaudit.models.generate import sample_key
 from plaudit.models.loading import load_causal_lm

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import postgres
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +25,27 @@ def one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The URL of a real server, started for this session."""
+    if not postgres.installed():
+        pytest.skip("PostgreSQL is not installed")
+    with postgres.server() as url:
+        yield url
+
+
+_PROJECTS = itertools.count()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
+    """(URL or file of a database, project), empty: the store's tests hold for both databases."""
+    project = f"test {next(_PROJECTS)}"
+    if request.param == "sqlite":
+        return str(tmp_path / "feedback.db"), project
+    return request.getfixturevalue("postgresql"), project
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

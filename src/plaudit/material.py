@@ -15,10 +15,11 @@ import numpy as np
 from plaudit.data.chat import Chat, Encoded, fit_tokens
 from plaudit.data.formats import Loaded, read_demonstrations, read_judgements, read_prompts
 from plaudit.data.split import split_by_prompt
+from plaudit.feedback.annotators.stand_in import stand_ins
 from plaudit.models.loading import context_of
 from plaudit.plugins import resolve_plugin
 from plaudit.recipe import Recipe
-from plaudit.types import Annotator, Demonstration, InputError, Judgement, Prompt, Split, World
+from plaudit.types import Annotator, Demonstration, InputError, Judgement, Prompt, RewardFunction, Split, World
 
 Item = TypeVar("Item")
 EVALUATION_SHARE = 0.2
@@ -48,17 +49,21 @@ class Material:
 
     # -- Act I --------------------------------------------------------------------------------------------------
 
-    def demonstrations(self, chat: Chat) -> list[Demonstration]:
+    def demonstrations(self, chat: Chat, written: Sequence[Demonstration] = ()) -> list[Demonstration]:
+        """Those of a file or the world, and behind them what people wrote at the desk."""
         config = self.recipe.sft
         if self.recipe.data.demonstrations is not None:
             loaded = read_demonstrations(self.recipe.data.demonstrations)
             items, left_out = self._taken("demonstrations", loaded), dict(loaded.left_out)
         elif self.world is not None and config is not None:
             items, left_out = self.world.demonstrations(config.examples, seed=self.recipe.seed), {}
+        elif written:
+            items, left_out = [], {}
         else:
             raise InputError(
                 "Act I needs demonstrations: name a file in data.demonstrations, or set sft: null to leave it out"
             )
+        items = [*items, *written]
         return self._fitting("demonstrations", items, left_out, lambda d: [chat.encode(d.prompt, d.response)])
 
     # -- Act II -------------------------------------------------------------------------------------------------
@@ -80,7 +85,20 @@ class Material:
         return judgements
 
     def annotators(self) -> list[Annotator]:
-        name = self.recipe.feedback.annotators
+        feedback = self.recipe.feedback
+        name = feedback.annotators
+        if name == "endpoint":
+            from plaudit.feedback.annotators.endpoint import Endpoint
+
+            return [Endpoint(**feedback.endpoint.model_dump())]
+        if name == "stand_in":
+            reward = cast(RewardFunction, resolve_plugin(feedback.stand_in.reward or "")())
+            return list(
+                stand_ins(
+                    reward, feedback.stand_in.reward or "", count=feedback.judgements_per_prompt,
+                    temperature=feedback.stand_in.temperature, seed=self.recipe.seed,
+                )
+            )  # fmt: skip
         if name is not None:
             return cast("list[Annotator]", resolve_plugin(name)(seed=self.recipe.seed))
         if self.world is None:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Plugin = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+Annotators = Annotated[str, StringConstraints(pattern=r"^(?:people|endpoint|stand_in|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")]
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -149,10 +150,77 @@ class Sample(Section):
     batch_size: Positive = 64
 
 
+class People(Section):
+    """How people are asked, on the page of `plaudit label`. What is changed on the page later stays changed."""
+
+    quota: Positive | None = None
+    """Judgements after which a round is done; None: every prompt by `judgements_per_prompt` people."""
+    guidelines: Path | None = None
+    """A Markdown file: what the annotators are asked to look for."""
+    gold: str | None = None
+    """A file of rankings whose answer is known."""
+    gold_share: Annotated[float, Field(ge=0, le=0.9)] = 0.0
+    """Of the tasks handed out, those whose answer is known."""
+    repeat_share: Annotated[float, Field(ge=0, le=0.9)] = 0.0
+    """Of the tasks handed out, those that the same person has judged before."""
+    qualification: Annotated[int, Field(ge=0)] = 0
+    """Gold tasks before the real work."""
+    qualification_pass: Share = 0.7
+    """Share of the gold pairs that must be right."""
+    adjudicate_below: Share | None = None
+    """Agreement under which a prompt goes to an adjudicator."""
+    aspects: tuple[str, ...] = ()
+    """What is rated for each response, as helpful or harmless."""
+    ask_strength: bool = False
+    ask_rationale: bool = False
+    blur: bool = True
+    """Prompts with one of the `sensitive` tags are shown only when asked for."""
+    sensitive: tuple[str, ...] = ("sensitive", "harmful", "red-team")
+    order: Literal["random", "score"] = "random"
+    lease_seconds: Annotated[int, Field(ge=10)] = 1800
+    """After so long without an answer a task may go to somebody else."""
+    demonstrations: Annotated[int, Field(ge=0)] = 50
+    """Prompts of a round that people may also write an answer to; every second one begins at a model's."""
+    review_demonstrations: bool = True
+    """A second person accepts, amends or rejects what was written."""
+
+
+class Endpoint(Section):
+    """A model behind an OpenAI-compatible endpoint, as annotator."""
+
+    url: str = "https://api.openai.com/v1"
+    model: str | None = None
+    key_variable: str = "OPENAI_API_KEY"
+    """The environment variable that holds the key; the key itself is never written down."""
+    dollars_per_million_read: Annotated[float, Field(ge=0)] = 0.0
+    dollars_per_million_written: Annotated[float, Field(ge=0)] = 0.0
+    dollars: Annotated[float, Field(gt=0)] | None = None
+    """The most that may be spent; None: no limit."""
+    instructions: str = ""
+    """What the judge is asked to look for, besides the better answer."""
+    retries: Annotated[int, Field(ge=0)] = 5
+    timeout: Annotated[float, Field(gt=0)] = 60.0
+
+
+class StandIn(Section):
+    """A reward function in place of people, with the noise that the Bradley-Terry model takes them to have."""
+
+    reward: Plugin | None = None
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Of the noise, in units of the reward: a pair that far apart is told apart 73 times in 100."""
+
+
 class Feedback(Section):
-    annotators: Plugin | None = None
-    """None: the world's own people."""
+    annotators: Annotators | None = None
+    """people, endpoint, stand_in, or a plug-in; None: the world's own people."""
     judgements_per_prompt: Positive = 1
+    use_demonstrations: bool = False
+    """What people wrote on the page, and others accepted, joins the demonstrations of Act I."""
+    database: str | None = None
+    """A PostgreSQL URL; None: feedback.db in the run folder."""
+    people: People = People()
+    endpoint: Endpoint = Endpoint()
+    stand_in: StandIn = StandIn()
 
 
 class Reward(Section):
@@ -277,6 +345,12 @@ class Recipe(Section):
             raise ValueError("data.prompts is needed where no world gives prompts")
         if not self.data.preferences and self.sample.responses_per_prompt < 2 and self.ppo.reward is None:
             raise ValueError("sample.responses_per_prompt is 1: a ranking needs at least two responses")
+        if self.feedback.annotators == "endpoint" and self.feedback.endpoint.model is None:
+            raise ValueError("feedback.endpoint.model is needed: which model judges")
+        if self.feedback.annotators == "stand_in" and self.feedback.stand_in.reward is None:
+            raise ValueError("feedback.stand_in.reward is needed: whose scores stand in for people")
+        if self.feedback.use_demonstrations and self.sft is None:
+            raise ValueError("feedback.use_demonstrations needs Act I: sft is null")
         begins_as_judge = self.ppo.reward is None and self.ppo.value_start == "judge"
         if begins_as_judge and self.ppo.value_adapter is None:
             raise ValueError(

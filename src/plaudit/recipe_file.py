@@ -282,6 +282,8 @@ def _expected_value(schema: Schema) -> str:
         return ("a whole number" if kind == "integer" else "a number") + _range(schema)
     if kind == "string":
         pattern = schema.get("pattern")
+        if pattern and "people|" in pattern:
+            return "people, endpoint, stand_in or a plug-in, as package.module:function"
         if pattern and ":" in pattern:
             return "a plug-in, as package.module:function"
         if schema.get("minLength"):

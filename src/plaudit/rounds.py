@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 from plaudit.contest import Contest, reward_of
-from plaudit.data.formats import content_hash, current_judgements, read_judgements
-from plaudit.data.responses import by_prompt, distinct_responses, response_row
+from plaudit.data.formats import content_hash
+from plaudit.data.responses import response_row
 from plaudit.data.split import split_by_prompt
 from plaudit.evaluation.judge import judge_figures
 from plaudit.evaluation.report import write_report
-from plaudit.feedback.collect import collect_judgements
+from plaudit.feedback.project import RESPONSES
+from plaudit.labels import Labels
 from plaudit.material import Material
 from plaudit.progress import Journal
 from plaudit.recipe import Recipe
@@ -23,7 +24,7 @@ from plaudit.reward.model import RewardModel
 from plaudit.reward.scale import Standardised
 from plaudit.reward.train import train_judge
 from plaudit.rl.ppo import ppo
-from plaudit.run_folder import Result, RunFolder, read_rows, write_json, write_rows
+from plaudit.run_folder import Result, RunFolder, write_json, write_rows
 from plaudit.sft.train import train_sft
 from plaudit.types import InputError, Judgement, Prompt, Response, RewardFunction, Sampling
 from plaudit.workshop import Workshop
@@ -32,7 +33,6 @@ Act = Literal["sft", "sample", "reward", "ppo", "evaluate"]
 FOLDERS: dict[Act, str] = {
     "sft": "sft", "sample": "responses", "reward": "reward", "ppo": "ppo", "evaluate": "evaluation",
 }  # fmt: skip
-RESPONSES = "responses.jsonl"
 SAMPLING, CENTRING = -1, -1_000_000
 """Occasions on which models speak (a round counts down from the first); PPO's steps are 0 and more."""
 
@@ -63,7 +63,7 @@ def run_act(recipe: Recipe, act: Act, *, round_index: int = 0, quiet: bool = Fal
     """One act of one round; those before it must be done. Returns its folder."""
     if not 0 <= round_index < recipe.rounds:
         raise InputError(f"round {round_index} is not in this recipe: it has rounds 0..{recipe.rounds - 1}")
-    job = Job(recipe, quiet=quiet, profile=profile)
+    job = Job(recipe, quiet=quiet, profile=profile, fresh=True)
     if act not in job.acts:
         raise InputError(f"this recipe has no act {act!r}: it has {', '.join(job.acts)}")
     job.perform(act, round_index)
@@ -74,11 +74,12 @@ def run_act(recipe: Recipe, act: Act, *, round_index: int = 0, quiet: bool = Fal
 class Job:
     """A recipe at work in its run folder. Each act is a method; all of them read what earlier ones wrote."""
 
-    def __init__(self, recipe: Recipe, *, quiet: bool, profile: bool = False) -> None:
+    def __init__(self, recipe: Recipe, *, quiet: bool, profile: bool = False, fresh: bool = False) -> None:
         self.recipe = recipe
         self.material = Material(recipe)
         self.folder = RunFolder(recipe.out / recipe.name, cache=recipe.cache, quiet=quiet, profile=profile)
         self.workshop = Workshop(recipe, self.material, self.folder)
+        self.labels = Labels(recipe, self.material, self.folder, fresh=fresh)
         (self.folder.path / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
 
     @property
@@ -106,7 +107,7 @@ class Job:
 
     def summary(self) -> Result:
         """summary.json of what is done so far."""
-        acts = ("sft", "responses", "reward", "ppo", "ceiling", "evaluation")
+        acts = ("sft", "responses", "judgements", "reward", "ppo", "ceiling", "evaluation")
         found = [{a: self.folder.done(f"round_{i}/{a}") for a in acts} for i in range(self.recipe.rounds)]
         rounds = [{act: result for act, result in one.items() if result is not None} for one in found]
         summary: Result = {"name": self.recipe.name, "seed": self.recipe.seed, "rounds": rounds}
@@ -118,10 +119,11 @@ class Job:
     def sft(self, index: int) -> None:
         config = self.recipe.sft
         assert config is not None
+        written = self.labels.demonstrations()
 
         def do(folder: Path, journal: Journal) -> Result:
             chat = self.workshop.load_chat(self.material.base_model)
-            demonstrations = self.material.demonstrations(chat)
+            demonstrations = self.material.demonstrations(chat, list(written.values()))
             depth = self.recipe.model.split_depth if config.adapter.kind == "lora" else 0
             trunk = self.workshop.load_trunk(self.material.base_model, depth)
             with trunk.memory.kept():
@@ -131,7 +133,10 @@ class Job:
             return trained | self.material.noted | {"repairs": list(chat.repairs)}
 
         demonstrations = source_of(self.recipe.data.demonstrations) or self.recipe.world
-        self.folder.act(f"round_{index}/sft", self._inputs("sft", "model", demonstrations=demonstrations), do)
+        by_people = {"people": content_hash([[d.prompt.id, d.response] for d in written.values()])} if written else {}
+        inputs = self._inputs("sft", "model", demonstrations=demonstrations, **by_people)
+        labels = {"demonstrations": list(written)} if self.recipe.feedback.use_demonstrations else None
+        self.folder.act(f"round_{index}/sft", inputs, do, labels=labels)
 
     # -- Act II -------------------------------------------------------------------------------------------------
 
@@ -166,21 +171,7 @@ class Job:
 
         inputs = self._inputs("sample", "model", "world", policy=self._policy_source(index))
         self.folder.act(f"round_{index}/responses", inputs, do)
-        collect_judgements(
-            [(p, distinct) for p, r in self._responses(index) if len(distinct := distinct_responses(r)) > 1],
-            self.material.annotators(),
-            per_prompt=recipe.feedback.judgements_per_prompt,
-            seed=recipe.seed,
-            path=self.judgement_log,
-        )
-
-    @property
-    def judgement_log(self) -> Path:
-        return self.folder.path / "judgements.jsonl"
-
-    def _responses(self, index: int) -> list[tuple[Prompt, list[Response]]]:
-        """What was sampled in a round, prompt by prompt."""
-        return by_prompt(read_rows(self.path(index, "responses", RESPONSES)))
+        self.labels.collect(index)
 
     def reward(self, index: int) -> None:
         """The judge, trained on every ranking so far; a second one on other prompts where the recipe asks for it."""
@@ -189,7 +180,8 @@ class Job:
 
         def do(folder: Path, journal: Journal) -> Result:
             with self.workshop.trunk.memory.kept():
-                return {"judgements": len(judgements)} | self.material.noted | judges(folder, journal)
+                made = {"judgements": len(judgements), "judgements_by": self.labels.made_by}
+                return made | self.material.noted | judges(folder, journal)
 
         def judges(folder: Path, journal: Journal) -> Result:
             training, held_out = split_by_prompt(judgements, config.held_out, recipe.seed, lambda j: j.prompt)
@@ -208,7 +200,7 @@ class Job:
         labels = content_hash(sorted(j.id for j in judgements))
         centring = asdict(self._ppo_sampling()) if recipe.data.preferences else None
         inputs = self._inputs("reward", "model", "data", labels=labels, sft=self._sft_source, centring=centring)
-        self.folder.act(f"round_{index}/reward", inputs, do)
+        self.folder.act(f"round_{index}/reward", inputs, do, labels={"judgements": [j.id for j in judgements]})
 
     def _train_judge(
         self,
@@ -238,14 +230,7 @@ class Job:
             return self.material.judgements(self.workshop.chat)
         if self.folder.done(f"round_{index}/responses") is None:
             raise InputError(f"round {index} has no rankings yet: run `plaudit sample` (or `plaudit run`) first")
-        known = {self._checkpoint_name(i) for i in range(index + 1)}
-        loaded = read_judgements(self.judgement_log, format="native")
-        sampled = [responses for i in range(index + 1) for _, responses in self._responses(i)]
-        unshown = sum(len(r) - len(distinct_responses(r)) for r in sampled)
-        unused = dict(loaded.left_out) | ({"response empty or said twice": unshown} if unshown else {})
-        if unused:
-            self.material.noted["left_out"]["rankings"] = unused
-        return [j for j in current_judgements(loaded.items) if j.responses[0].checkpoint in known]
+        return self.labels.judgements(index, [self._checkpoint_name(i) for i in range(index + 1)])
 
     def _checkpoint_name(self, index: int) -> str:
         """The model whose responses people rank in a round, with the hash of its weights: the lineage of a label."""
@@ -256,7 +241,7 @@ class Job:
         """What the SFT model itself says: it sets the judge's 0 and 1."""
         recipe, workshop = self.recipe, self.workshop
         if not recipe.data.preferences and self.folder.done("round_0/responses") is not None:
-            pairs = [(prompt, r.text) for prompt, responses in self._responses(0) for r in responses]
+            pairs = [(prompt, r.text) for prompt, responses in self.labels.responses(0) for r in responses]
             return [prompt for prompt, _ in pairs], [text for _, text in pairs]
         prompts = self.material.ppo_prompts(self.workshop.chat, index)[: recipe.reward.centring_samples]
         sampling = self._ppo_sampling()

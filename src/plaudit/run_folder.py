@@ -12,7 +12,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -69,11 +69,18 @@ class RunFolder:
         return manifest["result"] if manifest and manifest["status"] == "done" else None
 
     def act(
-        self, name: str, inputs: Mapping[str, object], do: Callable[[Path, Journal], Mapping[str, object]]
+        self,
+        name: str,
+        inputs: Mapping[str, object],
+        do: Callable[[Path, Journal], Mapping[str, object]],
+        *,
+        labels: Mapping[str, Sequence[object]] | None = None,
+        shared: bool = True,
     ) -> Result:
         """Run `do(folder, journal)` unless it was done with equal inputs; returns its result.
 
         An act that was stopped goes on in its folder. One whose inputs have changed is put aside, not overwritten.
+        `labels`: which of people's work it was made from, for the manifest. Not `shared`: other runs cannot take it.
         """
         folder = self.path / name
         key = content_hash([name.split("/")[-1], inputs, version("plaudit")])
@@ -81,22 +88,32 @@ class RunFolder:
         if manifest and manifest["key"] == key and manifest["status"] == "done":
             return manifest["result"]
         if manifest and manifest["key"] != key:
-            aside = next(p for i in range(1, 10_000) if not (p := folder.with_name(f"{folder.name}.old{i}")).exists())
-            folder.rename(aside)
-            self.say(f"{name}: its inputs have changed; the earlier result is kept in {aside.name}")
-        taken = self._take_from_cache(folder, key)
+            aside = self.put_aside(name)
+            self.say(f"{name}: its inputs have changed; the earlier result is kept in {aside and aside.name}")
+        taken = self._take_from_cache(folder, key) if shared else None
         if taken is not None:
             self.say(f"{name}: taken from the cache")
             return taken
         began = time.monotonic()
         manifest = {"act": name, "key": key, "status": "running", "inputs": inputs, "versions": versions()}
+        if labels is not None:
+            manifest["labels"] = labels
         write_json(folder / MANIFEST, manifest)
         with Journal(folder, quiet=self.quiet, profile=self.profile) as journal:
             result = json.loads(json.dumps(do(folder, journal)))
         manifest |= {"status": "done", "seconds": time.monotonic() - began, "result": result, "finished": _now()}
         write_json(folder / MANIFEST, manifest)
-        self._give_to_cache(folder, key)
+        if shared:
+            self._give_to_cache(folder, key)
         return result
+
+    def put_aside(self, name: str) -> Path | None:
+        """Keep an act's folder under another name, so that it is done anew; None where there is none."""
+        folder = self.path / name
+        if not folder.exists():
+            return None
+        aside = next(p for i in range(1, 10_000) if not (p := folder.with_name(f"{folder.name}.old{i}")).exists())
+        return folder.rename(aside)
 
     def _take_from_cache(self, folder: Path, key: str) -> Result | None:
         if self.cache is None or not (self.cache / key / MANIFEST).is_file() or folder.exists():
@@ -115,6 +132,10 @@ class RunFolder:
             beside.rename(self.cache / key)
         except OSError:  # another run was first
             shutil.rmtree(beside)
+
+    def announce(self, line: str) -> None:
+        """A line that somebody must see, quiet or not: on stderr, so that results stay alone on stdout."""
+        Console(stderr=True, highlight=False, soft_wrap=True).print(line, markup=False)
 
     def say(self, *lines: str) -> None:
         """A few words to whoever watches; nothing when quiet."""

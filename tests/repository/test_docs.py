@@ -75,7 +75,7 @@ def test_every_key_of_the_summary_is_explained_and_no_other(finished: Path) -> N
         for found in (only["reward"], only["reward"]["second"])
     )
     assert first == every | named("### reward")
-    assert second == named("### reward") - {"judgements", "second"}
+    assert second == named("### reward") - {"judgements", "judgements_by", "second"}
     assert set(only["reward"]["objectives"]["overall"]) <= named("### reward")
     for act in ("ppo", "ceiling"):
         keys = {re.sub(OF_AN_OBJECTIVE, r"\1<objective>", key) for key in only[act]}

@@ -10,7 +10,7 @@ from plaudit.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-VERBS = ["run", "sft", "sample", "reward", "plan", "ppo", "evaluate", "report", "demo", "init", "chat"]
+VERBS = ["run", "sft", "sample", "reward", "plan", "ppo", "evaluate", "report", "demo", "init", "chat", "label"]
 
 
 def test_the_verbs() -> None:

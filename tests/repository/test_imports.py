@@ -32,7 +32,7 @@ def test_the_import_rules_hold() -> None:
     assert "0 broken" in done.stdout
 
 
-@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["init", "--help"]])
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["init", "--help"], ["feedback", "--help"]])
 def test_help_loads_no_torch(words: list[str]) -> None:
     loaded = loaded_by(f"from plaudit.cli import app; app({words!r}, standalone_mode=False)")
     assert "typer" in loaded
@@ -46,7 +46,7 @@ def test_looking_into_a_file_loads_no_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["plaudit", "plaudit.types", "plaudit.recipe_file", "plaudit.data.formats", "plaudit.feedback"]
+    "module", ["plaudit", "plaudit.types", "plaudit.recipe_file", "plaudit.data.formats", "plaudit.feedback.project"]
 )
 def test_what_must_start_at_once_loads_no_torch(module: str) -> None:
     assert not loaded_by(f"import {module}") & HEAVY

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from plaudit.cli import acts, data, tools
+from plaudit.cli import acts, data, feedback, label, tools
 
 app = typer.Typer(
     name="plaudit",
@@ -51,3 +51,5 @@ def plaudit(
 acts.add_to(app)
 tools.add_to(app)
 data.add_to(app)
+label.add_to(app)
+feedback.add_to(app)

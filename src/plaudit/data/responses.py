@@ -11,14 +11,15 @@ from plaudit.types import Prompt, Response, Sampling
 
 
 def response_row(prompt: Prompt, response: Response) -> dict[str, Any]:
-    return {"prompt": [asdict(m) for m in prompt.messages], "response": asdict(response)}
+    tags = {"tags": list(prompt.tags)} if prompt.tags else {}
+    return {"prompt": [asdict(m) for m in prompt.messages], **tags, "response": asdict(response)}
 
 
 def by_prompt(rows: Iterable[Mapping[str, Any]]) -> list[tuple[Prompt, list[Response]]]:
     """What `response_row` wrote, the responses to one prompt together, in the order in which prompts came first."""
     tasks: dict[str, tuple[Prompt, list[Response]]] = {}
     for row in rows:
-        prompt, fields = prompt_of(row["prompt"]), row["response"]
+        prompt, fields = prompt_of(row["prompt"], row.get("tags", ())), row["response"]
         sampling = fields["sampling"] | {"stop": tuple(fields["sampling"].get("stop", ()))}
         response = Response(**fields | {"sampling": Sampling(**sampling)})
         tasks.setdefault(prompt.id, (prompt, []))[1].append(response)

@@ -1,4 +1,4 @@
-"""Comparing checkpoints without changing them: intervals, win rates, truth tables, the report.
+"""Comparing checkpoints without changing them: win rates, truth tables, the report.
 
 Knows no act and no world: models come in as callables, their answers as text.
 """

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from plaudit.evaluation.intervals import intercept_interval, mean_interval, paired_difference
 from plaudit.evaluation.text import text_table
 from plaudit.evaluation.truth import truth_gains, truth_table
 from plaudit.evaluation.winrate import Prefer, win_rate
+from plaudit.intervals import intercept_interval, mean_interval, paired_difference
 from plaudit.types import Estimate, Prompt, Truth
 
 BEFORE, AFTER = "sft", "rlhf"

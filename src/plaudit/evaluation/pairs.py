@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plaudit.evaluation.intervals import Floats, mean_interval, paired_difference
+from plaudit.intervals import Floats, mean_interval, paired_difference
 from plaudit.types import Estimate, InputError, Judgement
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from plaudit.evaluation.figures import number, percent, plain
-from plaudit.evaluation.intervals import Floats
+from plaudit.intervals import Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -27,6 +27,7 @@ from plaudit.evaluation.run_files import ACTS, Json, Round, Run, read_run
 ACT_TITLES: Mapping[str, str] = {
     "sft": "Fine-tuning",
     "responses": "Responses",
+    "judgements": "People",
     "reward": "Judge",
     "ppo": "PPO",
     "ceiling": "Oracle’s PPO",
@@ -78,6 +79,9 @@ class RoundView:
     judge: Sequence[tuple[str, str, str, Strip | None]]
     """(name, value, interval, mark)."""
     judge_margin: Figure | None
+    people: Sequence[tuple[str, str, str]]
+    """How good people's labels are: (name, value, interval)."""
+    people_made: str
     text: Sequence[tuple[str, Mapping[str, str]]]
     samples: Sequence[Sample]
     lineage: Sequence[tuple[str, Sequence[str], str]]
@@ -156,6 +160,8 @@ def _view(item: Round) -> RoundView:
         curves=_curves(item),
         judge=_judge(item.summary),
         judge_margin=figure(item.summary, "reward", "beats_length"),
+        people=_people(mapping(item.summary, "judgements")),
+        people_made=_people_made(mapping(item.summary, "judgements")),
         text=_text(evaluation),
         samples=[_sample(row) for row in item.samples[:_MOST_SAMPLES]],
         lineage=_lineage(item),
@@ -252,6 +258,30 @@ def _judge(summary: Json) -> list[tuple[str, str, str, Strip | None]]:
     ]
 
 
+def _people(judgements: Json) -> list[tuple[str, str, str]]:
+    labels = (
+        ("agreement", "Two annotators say the same of a pair", True),
+        ("decided_agreement", "The same, where neither ties", True),
+        ("alpha", "Krippendorff’s alpha", False),
+        ("kendall_tau", "Kendall’s tau-b between two rankings", False),
+        ("ceiling", "The accuracy that the best judge could reach on such labels", True),
+        ("first_preferred", "What was shown further ahead wins (50 %: no bias)", True),
+        ("longer_preferred", "The longer wins", True),
+        ("tie_share", "Pairs that were tied", True),
+    )
+    found = ((label, figure(judgements, key), is_share) for key, label, is_share in labels)
+    return [
+        (label, percent(one.value, 1) if is_share else plain(one.value), interval(one, as_percent=is_share))
+        for label, one, is_share in found
+        if one is not None
+    ]
+
+
+def _people_made(judgements: Json) -> str:
+    count, people = number(judgements, "judgements"), number(judgements, "annotators")
+    return "" if count is None or people is None else f"{count:.0f} judgements by {people:.0f} people"
+
+
 def _text(evaluation: Json) -> list[tuple[str, dict[str, str]]]:
     labels = (
         ("words", "Words per answer", False),
@@ -299,6 +329,11 @@ def _lineage(item: Round) -> list[tuple[str, list[str], str]]:
             versions or "–",
         ]
         cells.append(f"{act.damaged} damaged lines of metrics.jsonl left out" if act.damaged else "")
-        whole = json.dumps(act.manifest, indent=2, ensure_ascii=False, default=str)
+        # Thousands of label ids are for the manifest's readers, not for a page.
+        labels = {
+            key: f"{len(ids)} ids" for key, ids in mapping(act.manifest, "labels").items() if isinstance(ids, list)
+        }
+        brief = {**act.manifest, "labels": labels} if labels else act.manifest
+        whole = json.dumps(brief, indent=2, ensure_ascii=False, default=str)
         found.append((ACT_TITLES[name], cells, shown(whole)))
     return found

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from plaudit.evaluation.intervals import Floats, mean_interval, paired_difference, proportion_interval
+from plaudit.intervals import Floats, mean_interval, paired_difference, proportion_interval
 from plaudit.types import Estimate, InputError, Prompt, SkillItem, Truth
 
 Complete = Callable[[list[str]], list[str]]

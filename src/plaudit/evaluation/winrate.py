@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from plaudit.evaluation.intervals import mean_interval, proportion_interval
+from plaudit.intervals import mean_interval, proportion_interval
 from plaudit.types import Annotator, Estimate, InputError, Prompt, Response
 
 Prefer = Callable[[Prompt, str, str], float]

@@ -9,6 +9,9 @@ from pathlib import Path
 from plaudit.data.formats import append_judgements, read_log
 from plaudit.types import Annotator, InputError, Judgement, Prompt, Response
 
+Question = tuple[str, str, tuple[str, ...]]
+"""Annotator, prompt, texts."""
+
 
 def collect_judgements(
     tasks: Sequence[tuple[Prompt, Sequence[Response]]],
@@ -17,21 +20,35 @@ def collect_judgements(
     per_prompt: int,
     seed: int,
     path: Path,
+    costly: bool = False,
 ) -> list[Judgement]:
     """Have each task judged by `per_prompt` different annotators, appending to `path` (judgements.jsonl).
 
     Who gets which task is drawn by `seed`. What is already in the file is not written again. Returns what is new.
+    `costly`: annotators are not asked again about what they have judged, and what they say is written down as it comes,
+    so that nothing is paid for twice when this is stopped.
     """
     if per_prompt > len(annotators):
         raise InputError(f"feedback.judgements_per_prompt is {per_prompt}, but there are {len(annotators)} annotators")
-    written = {j.id for j in read_log(path)[0]} if path.exists() else set[str]()
+    log = read_log(path)[0] if path.exists() else []
+    written = {j.id for j in log}
+    asked = {_question(j.annotator, j.prompt, j.responses) for j in log} if costly else set[Question]()
     new: list[Judgement] = []
     for prompt, responses in tasks:
         ranked = sorted(annotators, key=lambda a: hashlib.sha256(f"{seed}/{prompt.id}/{a.name}".encode()).digest())
         for annotator in ranked[:per_prompt]:
+            if _question(annotator.name, prompt, responses) in asked:
+                continue
             judgement = annotator.judge(prompt, responses, seed=seed)
             if judgement.id not in written:
                 new.append(judgement)
                 written.add(judgement.id)
-    append_judgements(path, new)
+                if costly:
+                    append_judgements(path, [judgement])
+    if not costly:
+        append_judgements(path, new)
     return new
+
+
+def _question(annotator: str, prompt: Prompt, responses: Sequence[Response]) -> Question:
+    return annotator, prompt.id, tuple(response.text for response in responses)

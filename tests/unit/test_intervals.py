@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from plaudit.evaluation.intervals import intercept_interval, mean_interval, paired_difference, proportion_interval
+from plaudit.intervals import intercept_interval, mean_interval, paired_difference, proportion_interval
 from plaudit.types import InputError
 
 

@@ -1,0 +1,231 @@
+"""The verbs of the people's room: figures, export and import, copies, lineage, who counts and who is forgotten."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from plaudit.cli.shell import Debug, errors_in_one_line, stop
+from plaudit.types import InputError
+
+if TYPE_CHECKING:
+    from plaudit.feedback.desk import Desk
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+Handle = Annotated[str, typer.Argument(metavar="ANNOTATOR", help="As `plaudit feedback people` shows it.")]
+What = Annotated[Literal["judgements", "demonstrations"], typer.Option(help="Which of the two.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    group = typer.Typer(
+        name="feedback", help="What people said: figures, copies, lineage, and who counts.", no_args_is_help=True
+    )
+    for verb in (report, people, lineage, exclude, include, erase, export, backup, restore):
+        group.command()(verb)
+    group.command("import")(import_)
+    app.add_typer(group)
+
+
+@contextmanager
+def _at_desk(run: Path, debug: bool) -> Generator[Desk]:
+    """The run's desk as it is, with no new tasks; errors in one line."""
+    with errors_in_one_line(debug, goes_on=False):
+        from plaudit.feedback.project import open_store
+        from plaudit.recipe_file import load_recipe
+
+        if not (run / "recipe.yaml").is_file():
+            raise InputError(f"{run}: no run here (there is no recipe.yaml); give a run folder, as runs/demo")
+        desk = open_store(run, load_recipe(run / "recipe.yaml"))
+        try:
+            yield desk
+        finally:
+            desk.store.close()
+
+
+def report(
+    run: RunArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """How good the labels are: agreement, alpha, the ceiling of any judge, and each annotator's figures."""
+    with _at_desk(run, debug) as desk:
+        from plaudit.feedback.words import figures_as_text, figures_to_dict
+
+        figures, progress = desk.figures(), desk.progress_all()
+        if as_json:
+            typer.echo(json.dumps(figures_to_dict(figures), indent=2, ensure_ascii=False))
+        else:
+            typer.echo(figures_as_text(figures, progress))
+
+
+def people(run: RunArgument, debug: Debug = False) -> None:
+    """Everybody who has an account: handle, name, role."""
+    with _at_desk(run, debug) as desk:
+        excluded = desk.excluded()
+        for one in desk.accounts():
+            notes = [] if one.active else ["closed"]
+            notes += [f"excluded: {excluded[one.handle]}"] if one.handle in excluded else []
+            typer.echo("  ".join([one.handle, one.name, one.role, *notes]))
+
+
+def lineage(
+    run: RunArgument,
+    annotator: Annotated[
+        list[str] | None, typer.Option(metavar="ANNOTATOR", help="All that this annotator has done.")
+    ] = None,
+    judgement: Annotated[list[str] | None, typer.Option(metavar="ID", help="A judgement.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Which checkpoints of the run were trained on given judgements, or on anything of an annotator's."""
+    with _at_desk(run, debug) as desk:
+        from plaudit.feedback.lineage import trained_on
+
+        if not annotator and not judgement:
+            raise InputError("whose? Give --annotator or --judgement")
+        who = set(annotator or ())
+        ids = {id for id, handle in desk.annotator_of().items() if handle in who} | set(judgement or ())
+        written = {number for number, handle in desk.demonstration_authors().items() if handle in who}
+        found = trained_on(run, judgements=ids, demonstrations=written)
+        if as_json:
+            keys = ("act", "judgements", "demonstrations", "through")
+            typer.echo(json.dumps([{key: getattr(one, key) for key in keys} for one in found], indent=2))
+            return
+        for one in found:
+            own = [f"{one.judgements} judgements"] * bool(one.judgements)
+            own += [f"{one.demonstrations} demonstrations"] * bool(one.demonstrations)
+            typer.echo(f"{run / one.act}: " + (", ".join(own) or f"starts from {one.through}"))
+        if not found:
+            typer.echo("no checkpoint of this run was trained on them")
+
+
+def exclude(
+    run: RunArgument,
+    annotator: Handle,
+    why: Annotated[str, typer.Option(help="Kept with the exclusion.")],
+    debug: Debug = False,
+) -> None:
+    """Leave an annotator's work out, from now on; it stays in the store, and `include` takes this back."""
+    with _at_desk(run, debug) as desk:
+        desk.exclude(annotator, why)
+        typer.echo(
+            f"{annotator} is left out. `plaudit feedback lineage {run} --annotator {annotator}` names the checkpoints "
+            f"trained on it; `plaudit run {run / 'recipe.yaml'}` trains without."
+        )
+
+
+def include(run: RunArgument, annotator: Handle, debug: Debug = False) -> None:
+    """Take an exclusion back."""
+    with _at_desk(run, debug) as desk:
+        desk.include(annotator)
+        typer.echo(f"{annotator} counts again")
+
+
+def erase(
+    run: RunArgument,
+    annotator: Handle,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Forget a person for good: name, account, free words. The judgements stay, under the handle alone."""
+    with _at_desk(run, debug) as desk:
+        account = next((one for one in desk.accounts() if annotator in (one.handle, one.name)), None)
+        if account is None:
+            raise InputError(f"{annotator}: nobody with an account; `plaudit feedback people` lists them")
+        if not yes and not _confirmed(f"Erase {account.name} ({account.handle}) for good?"):
+            stop("nothing was erased", 1)
+        desk.erase_person(account.id)
+        typer.echo(f"erased; the judgements stay as {account.handle}'s. Backups made before still hold the name.")
+
+
+def export(
+    run: RunArgument,
+    to: Annotated[Path, typer.Argument(metavar="FILE", help="JSON lines; `plaudit data convert` makes other formats.")],
+    what: What = "judgements",
+    debug: Debug = False,
+) -> None:
+    """Write what counts of what people said, or the accepted demonstrations."""
+    with _at_desk(run, debug) as desk:
+        rows = list(desk.export(what))
+        beside = to.with_name(to.name + ".partial")
+        beside.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        beside.replace(to)
+        desk.record("exported", what=what, rows=len(rows))
+        typer.echo(f"{len(rows)} {what} in {to}")
+
+
+def import_(
+    run: RunArgument,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Rankings in any format that Plaudit reads.")],
+    gold: Annotated[
+        bool, typer.Option("--gold", help="Their answers are known: tasks that measure annotators.")
+    ] = False,
+    tasks: Annotated[
+        bool, typer.Option("--tasks", help="Put their responses on the desk, to be ranked by people.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Take in rankings: as judgements made elsewhere, as gold tasks, or as tasks for people."""
+    with _at_desk(run, debug) as desk:
+        from plaudit.data.formats import read_judgements
+
+        if gold and tasks:
+            raise InputError("--gold or --tasks: one of them")
+        found = read_judgements(file).items
+        if gold:
+            usable = [(one.prompt, one.responses, one.ranking) for one in found if len(one.ranking) > 1]
+            typer.echo(f"{len(desk.add_gold(usable))} gold tasks")
+        elif tasks:
+            added = desk.add_tasks("ranking", [(one.prompt, one.responses) for one in found], round=desk.newest_round())
+            typer.echo(f"{len(set(added))} tasks to rank")
+        else:
+            typer.echo(f"{desk.take_over(found, kind='taken over')} judgements taken over; {len(found)} in {file}")
+
+
+def backup(
+    run: RunArgument,
+    to: Annotated[Path, typer.Argument(metavar="FILE", help="A file that is not there yet.")],
+    debug: Debug = False,
+) -> None:
+    """Copy the whole store, whatever its database, into one SQLite file; people may go on working."""
+    with _at_desk(run, debug) as desk:
+        from plaudit.feedback.store import Store
+
+        if to.exists():
+            raise InputError(f"{to}: exists already and is left as it is; name another file")
+        copy = Store.open(to)
+        desk.store.copy_to(copy)
+        copy.fold()
+        copy.close()
+        typer.echo(f"{desk.store.name} is copied to {to}")
+
+
+def restore(
+    run: RunArgument,
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="What `plaudit feedback backup` wrote.")],
+    debug: Debug = False,
+) -> None:
+    """Fill the run's store from a copy. A store that holds work already is put aside first, or refused (PostgreSQL)."""
+    with errors_in_one_line(debug, goes_on=False):
+        from plaudit.feedback.project import restore_store
+        from plaudit.recipe_file import load_recipe
+
+        if not source.is_file():
+            raise InputError(f"{source}: no such file")
+        if not (run / "recipe.yaml").is_file():
+            raise InputError(f"{run}: no run here (there is no recipe.yaml); give a run folder, as runs/demo")
+        name, aside = restore_store(run, load_recipe(run / "recipe.yaml"), source)
+        typer.echo(f"{name} is as in {source}" + (f"; what was there is kept as {aside}" if aside else ""))
+
+
+def _confirmed(question: str) -> bool:
+    """No, where nobody is there to answer."""
+    try:
+        return typer.confirm(question)
+    except typer.Abort:
+        return False
