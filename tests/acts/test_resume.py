@@ -84,9 +84,9 @@ def test_a_run_stopped_after_any_act_goes_on(
     act = RunFolder.act
     fresh: list[str] = []
 
-    def stopped(self: RunFolder, name: str, inputs: Any, do: Any) -> Any:
+    def stopped(self: RunFolder, name: str, inputs: Any, do: Any, **more: Any) -> Any:
         was_done = self.done(name) is not None
-        result = act(self, name, inputs, do)
+        result = act(self, name, inputs, do, **more)
         if not was_done:
             fresh.append(name)
             raise KeyboardInterrupt

@@ -16,7 +16,7 @@ VERBS = ["run", "sft", "sample", "reward", "plan", "ppo", "evaluate", "report", 
 def test_the_verbs() -> None:
     named = [command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands]
     assert sorted(named) == sorted(VERBS)
-    assert {group.name for group in app.registered_groups} == {"data"}
+    assert {group.name for group in app.registered_groups} == {"data", "feedback"}
 
 
 @pytest.mark.parametrize("verb", [*VERBS, "data inspect", "data convert", "data validate"])
