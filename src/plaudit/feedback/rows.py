@@ -24,9 +24,11 @@ _AT_ONCE = 500
 def put_new(session: Session, table: type[schema.Base], rows: Iterable[Mapping[str, Any]]) -> None:
     """Insert the rows whose key is not there yet."""
     make = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    # By the table, not its class: the ORM would look at each row.
+    statement = make(table.__table__).on_conflict_do_nothing()  # pyright: ignore[reportArgumentType]
     rows = list(rows)
     for start in range(0, len(rows), _AT_ONCE):
-        session.execute(make(table).on_conflict_do_nothing(), [dict(row) for row in rows[start : start + _AT_ONCE]])
+        session.connection().execute(statement, [dict(row) for row in rows[start : start + _AT_ONCE]])
 
 
 def put_prompts(session: Session, prompts: Iterable[Prompt]) -> None:
@@ -55,8 +57,13 @@ def put_responses(session: Session, tasks: Iterable[tuple[Prompt, Sequence[Respo
 
 
 def response_id(prompt: Prompt, response: Response) -> str:
+    return _response_id(prompt.id, response)
+
+
+@lru_cache(maxsize=1 << 15)
+def _response_id(prompt: str, response: Response) -> str:
     drawn = None if response.sampling is None else _sampling_fields(response.sampling)
-    spelled = json.dumps([prompt.id, response.text, response.checkpoint, drawn, response.finished])
+    spelled = json.dumps([prompt, response.text, response.checkpoint, drawn, response.finished])
     return hashlib.sha256(spelled.encode()).hexdigest()[:32]
 
 
