@@ -42,9 +42,10 @@ def label(
     """Open the page on which people rank responses, write answers, and review them."""
     with errors_in_one_line(debug):
         from plaudit.feedback.project import open_desk
-        from plaudit.feedback.web.serving import Address, secret_of, serve
+        from plaudit.feedback.web.serving import Address, collect_rarely, secret_of, serve
         from plaudit.feedback.web.speaking import Speaker
 
+        collect_rarely()
         desk = open_desk(run)
         if contest is not None:
             _add_contest(desk, run, contest)

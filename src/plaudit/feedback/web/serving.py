@@ -86,6 +86,11 @@ def secret_of(folder: Path) -> bytes:
     return made
 
 
+def collect_rarely() -> None:
+    """A request, like the taking in of a run, leaves thousands of short-lived objects: they are counted, not traced."""
+    gc.set_threshold(50_000, 20, 20)
+
+
 def serve(
     desk: Desk,
     address: Address,
@@ -112,15 +117,9 @@ def serve(
             timeout_keep_alive=75,  # somebody reads for a minute, and sends on the same line
             timeout_graceful_shutdown=5,
         )
-        _collect_rarely()
+        gc.collect()
+        gc.freeze()  # what is there by now stays
         uvicorn.Server(config).run(sockets=[listener])
-
-
-def _collect_rarely() -> None:
-    """What is there now stays; a request leaves thousands of short-lived objects, which are counted, not traced."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
 
 
 def _listen(address: Address) -> socket.socket:
