@@ -45,6 +45,7 @@ def start(desk: Desk, *, open: bool, speaker: Speaker | None = None, port: int =
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
+    listener.listen(128)  # whoever is sooner than the server waits, and is not refused
     port = listener.getsockname()[1]
     app = create_app(desk, auth=auth_of(port, open=open), speaker=speaker)
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=2))
