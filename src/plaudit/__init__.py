@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from plaudit.reward.model import RewardModel
     from plaudit.reward.train import train_judge
     from plaudit.rl.ppo import ppo
-    from plaudit.rounds import run, run_act, write_report
+    from plaudit.rounds import run, run_act
     from plaudit.sft.train import train_sft
+    from plaudit.summary import write_report
 
 _HOME = {
     "Chat": "plaudit.data.chat",
@@ -36,7 +37,7 @@ _HOME = {
     "run_act": "plaudit.rounds",
     "train_judge": "plaudit.reward.train",
     "train_sft": "plaudit.sft.train",
-    "write_report": "plaudit.rounds",
+    "write_report": "plaudit.summary",
 }
 
 __all__ = [

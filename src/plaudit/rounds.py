@@ -13,7 +13,6 @@ from plaudit.data.formats import content_hash
 from plaudit.data.responses import response_row
 from plaudit.data.split import split_by_prompt
 from plaudit.evaluation.judge import judge_figures
-from plaudit.evaluation.report import write_report
 from plaudit.feedback.project import RESPONSES
 from plaudit.labels import Labels
 from plaudit.material import Material
@@ -24,8 +23,9 @@ from plaudit.reward.model import RewardModel
 from plaudit.reward.scale import Standardised
 from plaudit.reward.train import train_judge
 from plaudit.rl.ppo import ppo
-from plaudit.run_folder import Result, RunFolder, write_json, write_rows
+from plaudit.run_folder import Result, RunFolder, write_rows
 from plaudit.sft.train import train_sft
+from plaudit.summary import summarise, write_report
 from plaudit.types import InputError, Judgement, Prompt, Response, RewardFunction, Sampling
 from plaudit.workshop import Workshop
 
@@ -35,8 +35,6 @@ FOLDERS: dict[Act, str] = {
 }  # fmt: skip
 SAMPLING, CENTRING = -1, -1_000_000
 """Occasions on which models speak (a round counts down from the first); PPO's steps are 0 and more."""
-
-__all__ = ["Act", "RunResult", "run", "run_act", "write_report"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +53,7 @@ def run(recipe: Recipe, *, quiet: bool = False, profile: bool = False) -> RunRes
     for index in range(recipe.rounds):
         for act in job.acts:
             job.perform(act, index)
-    summary = job.summary()
+    summary = summarise(job.folder, job.recipe)
     return RunResult(folder=job.folder.path, summary=summary, report=write_report(job.folder.path))
 
 
@@ -67,7 +65,7 @@ def run_act(recipe: Recipe, act: Act, *, round_index: int = 0, quiet: bool = Fal
     if act not in job.acts:
         raise InputError(f"this recipe has no act {act!r}: it has {', '.join(job.acts)}")
     job.perform(act, round_index)
-    job.summary()
+    summarise(job.folder, job.recipe)
     return job.path(round_index, FOLDERS[act])
 
 
@@ -104,15 +102,6 @@ class Job:
 
     def path(self, index: int, *names: str) -> Path:
         return self.folder.path.joinpath(f"round_{index}", *names)
-
-    def summary(self) -> Result:
-        """summary.json of what is done so far."""
-        acts = ("sft", "responses", "judgements", "reward", "ppo", "ceiling", "evaluation")
-        found = [{a: self.folder.done(f"round_{i}/{a}") for a in acts} for i in range(self.recipe.rounds)]
-        rounds = [{act: result for act, result in one.items() if result is not None} for one in found]
-        summary: Result = {"name": self.recipe.name, "seed": self.recipe.seed, "rounds": rounds}
-        write_json(self.folder.path / "summary.json", summary)
-        return summary
 
     # -- Act I --------------------------------------------------------------------------------------------------
 

@@ -37,7 +37,8 @@ SUMMARY = {
                     "sft": {"total": estimate(0.50), "kind": estimate(0.40)},
                     "rlhf": {"total": estimate(0.86), "kind": estimate(0.90)},
                 },
-            }
+            },
+            "contests": [{"first": "rlhf", "second": "sft", "prompts": 31, "share": estimate(0.65)}],
         }
     ]
 }
@@ -73,10 +74,12 @@ class Rounds:
 
 @pytest.fixture
 def rounds(monkeypatch: pytest.MonkeyPatch) -> Rounds:
-    fake, module = Rounds(), ModuleType("plaudit.rounds")
-    for name in ("run", "run_act", "write_report"):
-        setattr(module, name, getattr(fake, name))
-    monkeypatch.setitem(sys.modules, "plaudit.rounds", module)
+    fake = Rounds()
+    for home, names in {"plaudit.rounds": ("run", "run_act"), "plaudit.summary": ("write_report",)}.items():
+        module = ModuleType(home)
+        for name in names:
+            setattr(module, name, getattr(fake, name))
+        monkeypatch.setitem(sys.modules, home, module)
     return fake
 
 
@@ -116,6 +119,12 @@ def test_a_table_of_every_objective_fits_eighty_columns(
     _print_result({"rounds": [{"evaluation": {"truth": {"base": every, "sft": every, "rlhf": every}}}]})
     lines = capsys.readouterr().out.splitlines()
     assert [line.split() for line in lines if "–" in line] == [["0.48–0.53"] * 6] * 3
+
+
+def test_what_people_said_of_the_checkpoints_is_printed(rounds: Rounds, recipe: Path) -> None:
+    said = call("run", recipe).stdout
+    assert "people, blind: rlhf over sft 0.65 (" in said
+    assert "on 31 prompts" in said
 
 
 def test_quiet_prints_the_report_alone(rounds: Rounds, recipe: Path) -> None:

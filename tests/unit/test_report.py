@@ -154,10 +154,19 @@ def summary() -> dict[str, object]:
         "beats_length": estimate(0.128, 0.04),
     }
     ppo = {"reward": 1.66, "kl": 4.05, "steps": 60, "episodes": 1920, "seconds": 38.2}
+    contest = {"first": "rlhf", "second": "sft", "judgements": 47, "prompts": 40, "wins": 31, "ties": 4, "losses": 12}
     return {
         "name": "demo",
         "seed": 7,
-        "rounds": [{"sft": {"loss": 0.92}, "reward": reward, "ppo": ppo, "evaluation": evaluation}],
+        "rounds": [
+            {
+                "sft": {"loss": 0.92},
+                "reward": reward,
+                "ppo": ppo,
+                "evaluation": evaluation,
+                "contests": [contest | {"share": estimate(0.7, 0.14)}],
+            }
+        ],
     }
 
 
@@ -256,6 +265,26 @@ def test_what_did_not_improve(finished: Path) -> None:
     assert "more alike" in listed
     assert "Honest" not in listed
     assert "Helpful" not in listed
+
+
+def test_what_people_said_who_compared_blind(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    text = page_of(folder).text.replace("\N{NO-BREAK SPACE}", " ")
+    assert re.search("win rate by people, blind ?70 % ?RLHF over SFT, 56 to 84 %", text)
+    assert "RLHF over SFT 70.0 % (56 to 84 %)" in text
+    assert "31 wins, 4 ties, 12 losses; 47 judgements of 40 prompts" in text
+    assert "by people, blind, in" not in text
+    data = json.loads((folder / "summary.json").read_text())
+    (contest,) = data["rounds"][0]["contests"]
+    contest["share"] = estimate(0.4, 0.05)
+    contest["first"], other = "<b>", dict(contest)
+    data["rounds"][0]["contests"] = [contest, other]
+    (folder / "summary.json").write_text(json.dumps(data))
+    text = page_of(folder).text.replace("\N{NO-BREAK SPACE}", " ")
+    assert (
+        "▼ No clear win against SFT by people, blindRLHF is preferred to SFT by people, blind, in 40 % of pairs" in text
+    )
+    assert "<b> over SFT 40.0 %" in text
 
 
 def test_over_optimisation_is_named(tmp_path: Path) -> None:

@@ -19,11 +19,13 @@ from typer.testing import CliRunner
 from plaudit.cli import app
 from plaudit.data.responses import response_row
 from plaudit.feedback.contests import queue_contest, scores
+from plaudit.feedback.project import open_desk
 from plaudit.feedback.records import Answer
 from plaudit.feedback.web.serving import Address, secret_of
 from plaudit.recipe import Recipe
 from plaudit.recipe_file import dump_recipe
 from plaudit.speaker import serve
+from plaudit.summary import write_report
 from plaudit.types import InputError, Sampling
 from web import project
 
@@ -125,11 +127,52 @@ def test_a_contest_is_counted(tmp_path: Path, run: Path) -> None:
     assert desk.next_task(me, ("contest",)) is None
     (score,) = scores(desk)
     assert (score.first, score.second) == ("rlhf", "sft")
-    assert (score.wins, score.ties, score.losses) == (2, 1, 0)
+    assert (score.wins, score.ties, score.losses, score.prompts) == (2, 1, 0, 3)
     assert score.share.value == pytest.approx(2.5 / 3)
     assert score.share.low < 0.5 < score.share.high  # three prompts prove nothing
     desk.exclude(desk.local_account().handle, "a test")
     assert scores(desk) == []
+    desk.store.close()
+
+
+def test_a_contest_goes_into_summary_and_report(run: Path) -> None:
+    def written() -> list[Any]:
+        return json.loads((run / "summary.json").read_text())["rounds"]
+
+    (run / "summary.json").write_text(json.dumps({"name": "a", "seed": 0, "rounds": [{"ppo": {"kl": 1.5}}]}))
+    before = json.loads((run / "summary.json").read_text())["rounds"]
+    write_report(run)
+    assert written() == before  # there is no desk yet
+    assert not (run / "feedback.db").exists()
+    desk = open_desk(run)
+    queue_contest(desk, run, "sft", "rlhf")
+    write_report(run)
+    assert written() == before  # nobody has said anything yet
+    me, judged = desk.local_account(), []
+    for _ in range(2):
+        work = desk.next_task(me.id, ("contest",))
+        assert work is not None
+        judged.append(work.prompt.messages[-1].content)
+        best = next(i for i, r in enumerate(work.responses) if r.text.startswith("better"))
+        desk.submit(me.id, work.token, Answer(ranking=((best,), (1 - best,))))
+    page = write_report(run)
+    (contest,) = written()[0].pop("contests")
+    assert {key: contest[key] for key in ("first", "second", "wins", "ties", "losses", "judgements", "prompts")} == {
+        "first": "rlhf", "second": "sft", "wins": 2, "ties": 0, "losses": 0, "judgements": 2, "prompts": 2,
+    }  # fmt: skip
+    # Wilson's interval for 2 of 2: from 2 / (2 + z^2) to 1
+    assert contest["share"] == pytest.approx({"value": 1.0, "low": 0.342380, "high": 1.0}, abs=1e-6)
+    assert "2 wins, 0 ties, 0 losses; 2 judgements of 2 prompts" in page.read_text(encoding="utf-8")
+    # The round is evaluated anew, and one prompt is answered as before: the other judgement is of other texts.
+    samples = run / "round_0" / "evaluation" / "samples.jsonl"
+    rows = [json.loads(line) for line in samples.read_text().splitlines()]
+    rows = [row | {"rlhf": "another answer"} if row["prompt"] == judged[0] else row for row in rows]
+    samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_report(run)
+    assert [one["judgements"] for one in written()[0]["contests"]] == [1]
+    desk.exclude(me.handle, "a test")
+    write_report(run)
+    assert written() == before
     desk.store.close()
 
 

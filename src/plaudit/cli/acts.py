@@ -107,7 +107,8 @@ def _print_result(summary: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     console = Console(highlight=False)
-    evaluation: Mapping[str, Any] = summary["rounds"][-1]["evaluation"]
+    newest: Mapping[str, Any] = summary["rounds"][-1]
+    evaluation: Mapping[str, Any] = newest["evaluation"]
     truth: Mapping[str, Mapping[str, Mapping[str, float]]] = evaluation.get("truth") or {}
     if truth:
         columns = [name for name in ("total", "helpful", "harmless", "honest", "kind", "skill") if name in truth["sft"]]
@@ -120,7 +121,16 @@ def _print_result(summary: Mapping[str, Any]) -> None:
                 table.add_row(row, *(_cell(truth[row].get(name)) for name in columns))
         console.print(table)
     if win := evaluation.get("win_rate"):
-        console.print(f"win rate of rlhf over sft: {win['value']:.2f} ({win['low']:.2f}–{win['high']:.2f})")
+        console.print(f"win rate of rlhf over sft: {_share(win)}")
+    for one in newest.get("contests", ()):
+        console.print(
+            f"people, blind: {one['first']} over {one['second']} {_share(one['share'])} on {one['prompts']} prompts",
+            markup=False,
+        )
+
+
+def _share(estimate: Mapping[str, float]) -> str:
+    return f"{estimate['value']:.2f} ({estimate['low']:.2f}–{estimate['high']:.2f})"
 
 
 def _cell(estimate: Mapping[str, float] | None) -> str:

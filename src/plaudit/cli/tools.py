@@ -61,7 +61,7 @@ def report(
     with errors_in_one_line(debug):
         if not folder.is_dir():
             raise InputError(f"{folder}: no such run folder")
-        from plaudit.rounds import write_report
+        from plaudit.summary import write_report
 
         typer.echo(f"report: {write_report(folder)}")
 

@@ -45,6 +45,13 @@ def mapping(data: object, *keys: str) -> Mapping[str, object]:
     return cast("Mapping[str, object]", found) if isinstance(found, Mapping) else {}
 
 
+def objects(data: object, *keys: str) -> list[Mapping[str, object]]:
+    """The objects of the list under the keys; what is no object is passed over."""
+    found = look_up(data, *keys)
+    items = cast("list[object]", found) if isinstance(found, list) else []
+    return [cast("Mapping[str, object]", item) for item in items if isinstance(item, Mapping)]
+
+
 def number(data: object, *keys: str) -> float | None:
     """The finite number under the keys, if there is one."""
     found = look_up(data, *keys)

@@ -6,7 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from plaudit.evaluation.figures import Figure, figure, gain, interval, look_up, mapping, number, percent, plain, signed
+from plaudit.evaluation.figures import (
+    Figure,
+    figure,
+    gain,
+    interval,
+    look_up,
+    mapping,
+    number,
+    objects,
+    percent,
+    plain,
+    signed,
+)
 
 Tone = Literal["up", "down", "unclear"]
 
@@ -97,6 +109,12 @@ def shortfalls(rows: Sequence[Measure], summary: Mapping[str, object]) -> list[F
     return sorted(found, key=lambda finding: finding.tone != "down")
 
 
+def contest_of(summary: Mapping[str, object]) -> Figure | None:
+    """How often people who compared RLHF and SFT blind preferred RLHF."""
+    asked = (one for one in objects(summary, "contests") if (one.get("first"), one.get("second")) == ("rlhf", "sft"))
+    return next((figure(one, "share") for one in asked), None)
+
+
 def _shortfall(row: Measure) -> Finding:
     assert row.gain is not None
     limits = interval(row.gain, digits=3, with_sign=True)
@@ -115,11 +133,14 @@ def _judge_shortfalls(summary: Mapping[str, object]) -> list[Finding]:
         text = f"Accuracy less the length rule’s: {signed(margin.value)}" + (f" ({limits})." if limits else ".")
         tone: Tone = "down" if margin.is_down else "unclear"
         found.append(Finding(tone=tone, title="The judge does not clearly beat a length rule", text=text))
-    wins = figure(summary, "evaluation", "win_rate")
-    if wins is not None and wins.low is not None and wins.low <= 0.5:
-        text = f"RLHF is preferred to SFT in {percent(wins.value)} of pairs ({interval(wins, as_percent=True)})."
-        lost = wins.high is not None and wins.high < 0.5
-        found.append(Finding(tone="down" if lost else "unclear", title="No clear win against SFT", text=text))
+    people = contest_of(summary)
+    for wins, whose in ((figure(summary, "evaluation", "win_rate"), ""), (people, " by people, blind")):
+        if wins is not None and wins.low is not None and wins.low <= 0.5:
+            share = f"{percent(wins.value)} of pairs ({interval(wins, as_percent=True)})"
+            lost = wins.high is not None and wins.high < 0.5
+            title = f"No clear win against SFT{whose}"
+            text = f"RLHF is preferred to SFT{whose}, in {share}." if whose else f"RLHF is preferred to SFT in {share}."
+            found.append(Finding(tone="down" if lost else "unclear", title=title, text=text))
     return found
 
 

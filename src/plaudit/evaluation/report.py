@@ -11,11 +11,24 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from plaudit.evaluation import figures
-from plaudit.evaluation.figures import Figure, figure, interval, look_up, mapping, number, percent, plain, shown, signed
+from plaudit.evaluation.figures import (
+    Figure,
+    figure,
+    interval,
+    look_up,
+    mapping,
+    number,
+    objects,
+    percent,
+    plain,
+    shown,
+    signed,
+)
 from plaudit.evaluation.findings import (
     CHECKPOINTS,
     Finding,
     Measure,
+    contest_of,
     measures,
     shortfalls,
     verdict,
@@ -73,6 +86,8 @@ class RoundView:
     wins: Figure | None
     wins_by: str
     """Who compared the answers."""
+    contests: Sequence[tuple[str, Figure, str]]
+    """What people said who compared two checkpoints blind: (which won against which, share, counts)."""
     shortfalls: Sequence[Finding]
     is_evaluated: bool
     curves: Sequence[tuple[str, Sequence[Plot]]]
@@ -155,8 +170,9 @@ def _view(item: Round) -> RoundView:
         rows=[(row, _strip(row)) for row in rows],
         wins=figure(evaluation, "win_rate"),
         wins_by=shown(evaluation.get("win_rate_by") or ""),
+        contests=_contests(item.summary),
         shortfalls=shortfalls(rows, item.summary),
-        is_evaluated=bool(rows) or figure(evaluation, "win_rate") is not None,
+        is_evaluated=bool(rows or figure(evaluation, "win_rate") or objects(item.summary, "contests")),
         curves=_curves(item),
         judge=_judge(item.summary),
         judge_margin=figure(item.summary, "reward", "beats_length"),
@@ -183,6 +199,10 @@ def _tiles(rows: Sequence[Measure], summary: Json) -> list[Tile]:
         tiles.append(
             Tile(label="win rate, RLHF over SFT", value=percent(wins.value), note=interval(wins, as_percent=True))
         )
+    people = contest_of(summary)
+    if people is not None:
+        note = f"RLHF over SFT, {interval(people, as_percent=True)}"
+        tiles.append(Tile(label="win rate by people, blind", value=percent(people.value), note=note))
     accuracy, rule = figure(summary, "reward", "accuracy"), number(summary, "reward", "length_baseline")
     if accuracy is not None:
         note = f"a length rule: {percent(rule)}" if rule is not None else interval(accuracy, as_percent=True)
@@ -256,6 +276,19 @@ def _judge(summary: Json) -> list[tuple[str, str, str, Strip | None]]:
         for kind, name, accuracy in entries
         if accuracy is not None
     ]
+
+
+def _contests(summary: Json) -> list[tuple[str, Figure, str]]:
+    found: list[tuple[str, Figure, str]] = []
+    for one in objects(summary, "contests"):
+        share = figure(one, "share")
+        first, second = (str(one.get(key) or "") for key in ("first", "second"))
+        if share is not None:
+            names = f"{CHECKPOINTS.get(first, shown(first))} over {CHECKPOINTS.get(second, shown(second))}"
+            said = [f"{plain(number(one, key), 0)} {key}" for key in ("wins", "ties", "losses")]
+            many = f"{plain(number(one, 'judgements'), 0)} judgements of {plain(number(one, 'prompts'), 0)} prompts"
+            found.append((names, share, f"{', '.join(said)}; {many}"))
+    return found
 
 
 def _people(judgements: Json) -> list[tuple[str, str, str]]:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, cast
+from typing import Any, cast
 
 from sqlalchemy import select
 from sqlalchemy.orm import aliased
 
 from plaudit.data.formats import prompt_of
 from plaudit.feedback import schema
+from plaudit.feedback.desk import Desk
+from plaudit.feedback.project import has_store, open_store
 from plaudit.feedback.rows import judgements_of
+from plaudit.recipe import Recipe
 from plaudit.types import Estimate, InputError, Judgement, Message, Prompt, Response
 
-if TYPE_CHECKING:
-    from plaudit.feedback.desk import Desk
-
 SAMPLES = "evaluation/samples.jsonl"
+Row = Mapping[str, str]
+"""Of samples.jsonl: "prompt", and what each checkpoint answered, by its name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,10 +32,15 @@ class Score:
     first: str
     second: str
     judgements: int
+    prompts: int
     wins: int
     ties: int
     losses: int
     share: Estimate
+
+    def as_dict(self) -> dict[str, Any]:
+        counts = {name: getattr(self, name) for name in ("judgements", "prompts", "wins", "ties", "losses")}
+        return {"first": self.first, "second": self.second, **counts, "share": self.share.as_dict()}
 
 
 def queue_contest(desk: Desk, run: Path, first: str, second: str) -> int:
@@ -42,16 +49,17 @@ def queue_contest(desk: Desk, run: Path, first: str, second: str) -> int:
     Of a conversation the evaluation keeps the last turn, and that is what people see. InputError where there is no
     evaluation, or none of that name in it.
     """
-    files = sorted(run.glob(f"round_*/{SAMPLES}"), key=lambda path: int(path.parts[-3].removeprefix("round_")))
+    files = _evaluated(run)
     if not files:
         raise InputError(f"{run}: nothing was evaluated yet, so there are no answers to compare")
-    rows = [cast(dict[str, str], json.loads(line)) for line in files[-1].read_text(encoding="utf-8").splitlines()]
+    newest = files[max(files)]
+    rows = _rows(newest)
     names = sorted({name for row in rows for name in row if name != "prompt"})
     for name in (first, second):
         if name not in names:
-            raise InputError(f"{files[-1]}: there is no checkpoint {name!r}; there are {', '.join(names)}")
+            raise InputError(f"{newest}: there is no checkpoint {name!r}; there are {', '.join(names)}")
     tasks = [
-        (prompt_of([Message(role="user", content=row["prompt"])]), [_said(row, first), _said(row, second)])
+        (_prompt(row), [Response(text=row[name], checkpoint=name) for name in (first, second)])
         for row in rows
         if row[first] != row[second]
     ]
@@ -59,12 +67,36 @@ def queue_contest(desk: Desk, run: Path, first: str, second: str) -> int:
     return len(tasks)
 
 
-def _said(row: dict[str, str], name: str) -> Response:
-    return Response(text=row[name], checkpoint=name)
+def said_of_rounds(run: Path, recipe: Recipe) -> dict[int, list[Score]]:
+    """By round, how people decided who compared the very answers of its evaluation; empty where nobody has a desk.
+
+    After a round is evaluated anew, what was said of its earlier answers is in the store, and not here.
+    """
+    if not has_store(run, recipe):
+        return {}
+    desk = open_store(run, recipe)
+    try:
+        return {index: scores(desk, of=_rows(file)) for index, file in _evaluated(run).items()}
+    finally:
+        desk.store.close()
 
 
-def scores(desk: Desk) -> list[Score]:
-    """Of every pair of checkpoints that people have compared."""
+def _evaluated(run: Path) -> dict[int, Path]:
+    """Round -> its samples.jsonl."""
+    files = run.glob(f"round_*/{SAMPLES}")
+    return {int(file.parts[-3].removeprefix("round_")): file for file in files}
+
+
+def _rows(file: Path) -> list[Row]:
+    return [cast(Row, json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def _prompt(row: Row) -> Prompt:
+    return prompt_of([Message(role="user", content=row["prompt"])])
+
+
+def scores(desk: Desk, *, of: Sequence[Row] | None = None) -> list[Score]:
+    """Of every pair of checkpoints that people have compared; `of` these answers alone where they are given."""
     correction = aliased(schema.Judgement)
     with desk.store.read() as session:
         rows = session.scalars(
@@ -75,6 +107,11 @@ def scores(desk: Desk) -> list[Score]:
         ).all()
         excluded = desk.excluded()
         judgements = judgements_of(session, [row for row in rows if row.handle not in excluded])
+    if of is not None:
+        answers: dict[str, list[Row]] = {}
+        for row in of:
+            answers.setdefault(_prompt(row).id, []).append(row)
+        judgements = [one for one in judgements if any(_is_of(one, row) for row in answers.get(one.prompt.id, ()))]
     pairs: dict[tuple[str, str], list[tuple[Prompt, float]]] = {}
     for one in judgements:
         names = (one.responses[0].checkpoint, one.responses[1].checkpoint)
@@ -83,6 +120,10 @@ def scores(desk: Desk) -> list[Score]:
             key, point = (names, point) if names[0] <= names[1] else ((names[1], names[0]), 1 - point)
             pairs.setdefault(key, []).append((one.prompt, point))
     return [_score(first, second, points) for (first, second), points in sorted(pairs.items())]
+
+
+def _is_of(judgement: Judgement, row: Row) -> bool:
+    return all(row.get(one.checkpoint) == one.text for one in judgement.responses)
 
 
 def _point(judgement: Judgement) -> float:
@@ -103,6 +144,7 @@ def _score(first: str, second: str, points: Sequence[tuple[Prompt, float]]) -> S
         first=first,
         second=second,
         judgements=len(points),
+        prompts=len(by_prompt),
         wins=values.count(1.0),
         ties=values.count(0.5),
         losses=values.count(0.0),

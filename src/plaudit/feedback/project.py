@@ -35,6 +35,11 @@ def open_desk(run: Path, *, database: str | None = None) -> Desk:
     return desk
 
 
+def has_store(run: Path, recipe: Recipe) -> bool:
+    """Whether people have a desk in this run already."""
+    return recipe.feedback.database is not None or (run / DATABASE).is_file()
+
+
 def open_store(run: Path, recipe: Recipe, *, database: str | None = None) -> Desk:
     """The desk without new tasks: settings as the recipe has them, and what earlier logs hold."""
     store = Store.open(database or recipe.feedback.database or run / DATABASE, project=recipe.name)
