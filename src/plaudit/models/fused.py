@@ -20,6 +20,7 @@ from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention
 from transformers import PreTrainedModel
 
 from plaudit.data.batching import token_budget_batches
+from plaudit.models.cache import KeyValues
 from plaudit.models.costs import tokens_at_a_time
 from plaudit.models.decoding import Decoder, ModuleDecoder, Start
 from plaudit.models.family import GATED, PROJECTIONS, is_of_the_family, shape_of_layer
@@ -39,7 +40,7 @@ class Matrix:
 
     When it is first used after a change it reads the layers' own weights, or those that were set in their place: of
     all of them or of none, since nothing but the product is kept. `shared` is their product where it is packed already;
-    `dtype` is that of the product, where it is not the weights'.
+    `dtype` is that of x and of the product, where it is not the weights'.
     """
 
     def __init__(self, *sources: nn.Linear, shared: Packed | None = None, dtype: torch.dtype | None = None) -> None:
@@ -72,8 +73,7 @@ class Matrix:
         bias = torch.cat(biases) if biases else None
         if self.dtype is not None:
             weights = [weight.to(self.dtype) for weight in weights]
-            rounded = _product_of(weights, None if bias is None else bias.to(self.dtype))
-            return partial(_rounded, product=rounded, dtype=self.dtype)
+            bias = None if bias is None else bias.to(self.dtype)
         return _product_of(weights, bias)
 
 
@@ -81,10 +81,6 @@ def _product_of(weights: Sequence[Tensor], bias: Tensor | None) -> Callable[[Ten
     if can_pack(weights[0]) or can_pack_rounded(weights[0]):
         return Packed.one_way(*weights, bias=bias)
     return partial(product, weight=torch.cat(list(weights)) if len(weights) > 1 else weights[0], bias=bias)
-
-
-def _rounded(x: Tensor, *, product: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Tensor:
-    return product(x.to(dtype)).to(x.dtype)
 
 
 @dataclass
@@ -107,8 +103,8 @@ class FusedDecoder:
     `base` is its decoder (embedding to final norm), `head` its output embedding; `path` is where the layers stand in
     the model, for the names in `load`. The states that leave the first `boundary_at` layers (0: none) are kept: they
     are what the trunk's upper part takes. These layers are frozen, so that `load` must not name them. Products that
-    `shared` has packed are not packed once more. `dtype`: that of the layers' products; the residual stream, attention
-    and the head, where rounding would be felt most, keep the network's own.
+    `shared` has packed are not packed once more. `dtype`: that of the layers' products and of what is kept of the past;
+    the residual stream, norms, rotations and the head, where rounding would be felt most, keep the network's own.
     """
 
     def __init__(
@@ -128,6 +124,7 @@ class FusedDecoder:
         self.boundary_at = boundary_at
         self._sources: list[Any] = list(base.layers)
         self.shape = shape_of_layer(self._sources[0])
+        self.dtype = dtype or cast(Tensor, self.embed.weight).dtype
         self.layers = [fuse(source, f"{path}.{i}", shared, dtype) for i, source in enumerate(self._sources)]
         self._unembed = Matrix(cast(nn.Linear, head), shared=head.packed if isinstance(head, PackedLinear) else None)
         self._places = {
@@ -155,8 +152,8 @@ class FusedDecoder:
     def start(self, prompts: Sequence[Sequence[int]], copies: Sequence[int], room: int) -> Start:
         device, shape = self.device, self.shape
         lengths = [len(p) for p in prompts]
-        size = (2, len(copies), shape.kv_heads, max(lengths) + room, shape.head_width)
-        caches = [cast(Tensor, self.embed.weight).new_zeros(size) for _ in self.layers]
+        size = (len(copies), shape.kv_heads, shape.head_width, max(lengths) + room)
+        caches = [KeyValues.empty(size, dtype=self.dtype, device=device) for _ in self.layers]
         logits: dict[int, Tensor] = {}
         boundary: dict[int, Tensor] = {}
         for chosen in token_budget_batches(lengths, tokens_at_a_time(device)):
@@ -172,7 +169,7 @@ class FusedDecoder:
         return Start(torch.stack([logits[copy] for copy in copies]), _RunningFused(self, caches, ends), kept)
 
     def _read(
-        self, prompts: Sequence[Sequence[int]], caches: Sequence[Tensor], rows: list[int], source: list[int]
+        self, prompts: Sequence[Sequence[int]], caches: Sequence[KeyValues], rows: list[int], source: list[int]
     ) -> tuple[Tensor, Tensor | None]:
         """States [P, S, D] of some prompts, left-aligned, and those at the boundary. Row r of `rows` in the caches
         takes the keys and values of prompt `source[r]`."""
@@ -189,7 +186,7 @@ class FusedDecoder:
             if i == self.boundary_at and i:
                 boundary = states
             q, k, v = (x.transpose(1, 2) for x in self._qkv(layer, states, rotation))
-            cache[0, rows, :, :longest], cache[1, rows, :, :longest] = k[source], v[source]
+            cache.put_prompts(rows, k[source], v[source])
             # Padding stands behind the real tokens: that nothing reads ahead is all the mask there is.
             mixed = scaled_dot_product_attention(
                 q, k, v, is_causal=True, scale=shape.scaling, enable_gqa=shape.group > 1
@@ -200,30 +197,28 @@ class FusedDecoder:
     def _qkv(self, layer: Layer, states: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values [..., heads, width] of states [..., D], turned by their positions."""
         shape = self.shape
-        mixed = layer.qkv(layer.norm(states))
-        turning, v = mixed.split(
-            [(shape.heads + shape.kv_heads) * shape.head_width, shape.kv_heads * shape.head_width], -1
-        )
+        mixed = layer.qkv(layer.norm(states).to(self.dtype))
+        turning, v = mixed.split([shape.turning, shape.kv_heads * shape.head_width], -1)
         turning = turning.unflatten(-1, (-1, shape.head_width))
         if layer.q_norm is not None and layer.k_norm is not None:
             q, k = turning.split([shape.heads, shape.kv_heads], dim=-2)
             turning = torch.cat([layer.q_norm(q), layer.k_norm(k)], dim=-2)
-        turned = rotate(turning, *rotation)
+        turned = rotate(turning, *rotation).to(self.dtype)
         q, k = turned.split([shape.heads, shape.kv_heads], dim=-2)
         return q, k, v.unflatten(-1, (-1, shape.head_width))
 
     def _rest(self, layer: Layer, states: Tensor, mixed: Tensor) -> Tensor:
         """What follows attention, with both residual sums."""
         states = states + layer.out(mixed)
-        gate, up = layer.gate_up(layer.mlp_norm(states)).chunk(2, dim=-1)
+        gate, up = layer.gate_up(layer.mlp_norm(states).to(self.dtype)).chunk(2, dim=-1)
         return states + layer.down(self.shape.activation(gate).mul_(up))
 
 
 class _RunningFused:
-    def __init__(self, decoder: FusedDecoder, caches: list[Tensor], lengths_B: Tensor) -> None:
+    def __init__(self, decoder: FusedDecoder, caches: list[KeyValues], lengths_B: Tensor) -> None:
         self.decoder, self.caches, self.lengths_B = decoder, caches, lengths_B
         self._boundary: Tensor | None = None
-        self._positions = torch.arange(caches[0].shape[3], device=lengths_B.device)
+        self._positions = torch.arange(caches[0].places, device=lengths_B.device)
 
     @torch.no_grad()
     def step(self, tokens_B: Tensor) -> Tensor:
@@ -244,25 +239,21 @@ class _RunningFused:
         rows, at = torch.arange(len(tokens_B), device=states.device), self.lengths_B
         longest = int(at.max()) + 1
         # A row looks at its own tokens up to this one: 0 there, -inf elsewhere.
-        unseen = (self._positions[:longest] > at.unsqueeze(1))[:, None, None]
-        mask = torch.zeros_like(unseen, dtype=states.dtype).masked_fill_(unseen, float("-inf"))
+        unseen_B1L = (self._positions[:longest] > at.unsqueeze(1)).unsqueeze(1)
+        mask_B1L = torch.zeros_like(unseen_B1L, dtype=decoder.dtype).masked_fill_(unseen_B1L, float("-inf"))
+        mask_N1L = mask_B1L.repeat_interleave(shape.kv_heads, dim=0)
         for i, layer in enumerate(decoder.layers[:depth]):
             if i == decoder.boundary_at and i:
                 self._boundary = states
             q, k, v = decoder._qkv(layer, states, (cos, sin))  # pyright: ignore[reportPrivateUsage]
-            keys, values = self.caches[i]
-            keys[rows, :, at], values[rows, :, at] = k, v
-            # The queries that share a key head stand where a sequence would: all of them look back from one place.
-            grouped = q.unflatten(1, (shape.kv_heads, shape.group))
-            mixed = scaled_dot_product_attention(
-                grouped, keys[:, :, :longest], values[:, :, :longest], attn_mask=mask, scale=shape.scaling
-            )
-            states = decoder._rest(layer, states, mixed.flatten(1))  # pyright: ignore[reportPrivateUsage]
+            self.caches[i].put_tokens(rows, at, k, v)
+            mixed = self.caches[i].attend(q, mask_N1L, shape.scaling)
+            states = decoder._rest(layer, states, mixed)  # pyright: ignore[reportPrivateUsage]
         self.lengths_B = at + 1
         return states
 
     def keep(self, rows: Tensor) -> None:
-        self.caches = [cache[:, rows] for cache in self.caches]
+        self.caches = [cache.of(rows) for cache in self.caches]
         self.lengths_B = self.lengths_B[rows]
 
     def boundary(self) -> Tensor | None:
