@@ -74,7 +74,7 @@ class Contest:
             scores_BO = judge(prompts, texts)
             total_B = combine_objectives(scores_BO, judge.objectives, self.recipe.ppo.objective_weights)
             apart = zip(judge.objectives, scores_BO.T.tolist(), strict=True) if len(judge.objectives) > 1 else ()
-            return {SCORE: total_B.tolist(), **dict(apart)}
+            return {**dict(apart), SCORE: total_B.tolist()}  # an objective of that name does not take its place
 
         return {name: partial(scorer, judge) for name, judge in self.judges.items()}
 

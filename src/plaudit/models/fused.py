@@ -179,8 +179,7 @@ class FusedDecoder:
         for i, prompt in enumerate(prompts):
             ids[i, : len(prompt)] = torch.tensor(prompt)
         states = self.embed(ids.to(device))
-        cos, sin = self.rotary(states, torch.arange(longest, device=device).unsqueeze(0))
-        rotation = (cos.unsqueeze(2), sin.unsqueeze(2))
+        rotation = self._rotation(states, torch.arange(longest, device=device).unsqueeze(0))
         boundary: Tensor | None = None
         for i, (layer, cache) in enumerate(zip(self.layers, caches, strict=True)):
             if i == self.boundary_at and i:
@@ -194,6 +193,12 @@ class FusedDecoder:
             states = self._rest(layer, states, mixed.transpose(1, 2).flatten(2))
         return states, boundary
 
+    def _rotation(self, states: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and signed sines [..., 1, width] of places [...], for `rotate`."""
+        cos, sin = self.rotary(states, places)
+        first, second = sin.chunk(2, dim=-1)
+        return cos.unsqueeze(-2), torch.cat((-first, second), dim=-1).unsqueeze(-2)
+
     def _qkv(self, layer: Layer, states: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values [..., heads, width] of states [..., D], turned by their positions."""
         shape = self.shape
@@ -203,7 +208,7 @@ class FusedDecoder:
         if layer.q_norm is not None and layer.k_norm is not None:
             q, k = turning.split([shape.heads, shape.kv_heads], dim=-2)
             turning = torch.cat([layer.q_norm(q), layer.k_norm(k)], dim=-2)
-        turned = rotate(turning, *rotation).to(self.dtype)
+        turned = rotate(turning.to(states.dtype), *rotation).to(self.dtype)
         q, k = turned.split([shape.heads, shape.kv_heads], dim=-2)
         return q, k, v.unflatten(-1, (-1, shape.head_width))
 
@@ -235,7 +240,7 @@ class _RunningFused:
         """States [B, D] of one more token in each row, behind so many layers."""
         decoder, shape = self.decoder, self.decoder.shape
         states = decoder.embed(tokens_B)
-        cos, sin = decoder.rotary(states, self.lengths_B.unsqueeze(1))
+        rotation = decoder._rotation(states, self.lengths_B)  # pyright: ignore[reportPrivateUsage]
         rows, at = torch.arange(len(tokens_B), device=states.device), self.lengths_B
         longest = int(at.max()) + 1
         # A row looks at its own tokens up to this one: 0 there, -inf elsewhere.
@@ -245,7 +250,7 @@ class _RunningFused:
         for i, layer in enumerate(decoder.layers[:depth]):
             if i == decoder.boundary_at and i:
                 self._boundary = states
-            q, k, v = decoder._qkv(layer, states, (cos, sin))  # pyright: ignore[reportPrivateUsage]
+            q, k, v = decoder._qkv(layer, states, rotation)  # pyright: ignore[reportPrivateUsage]
             self.caches[i].put_tokens(rows, at, k, v)
             mixed = self.caches[i].attend(q, mask_N1L, shape.scaling)
             states = decoder._rest(layer, states, mixed)  # pyright: ignore[reportPrivateUsage]
@@ -274,10 +279,10 @@ def product(x: Tensor, *, weight: Tensor, bias: Tensor | None) -> Tensor:
     return out if bias is None else out + bias
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions (Su et al. 2021) in the half-split layout of transformers."""
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-second, first), dim=-1) * sin
+def rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
+    """Rotary positions (Su et al. 2021) in the half-split layout of transformers; of the first half the sines are
+    negative."""
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), signed_sin)
 
 
 class Norm(nn.Module):
