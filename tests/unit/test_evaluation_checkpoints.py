@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
-from plaudit.evaluation.compare import Answers, compare
+from plaudit.contest import Contest
+from plaudit.evaluation.compare import SCORE, Answers, compare
 from plaudit.evaluation.text import text_statistics, text_table
 from plaudit.evaluation.truth import skill, truth_gains, truth_table
 from plaudit.evaluation.winrate import from_scores, win_rate
-from plaudit.types import InputError, Message, Prompt, SkillItem
+from plaudit.recipe import PPO, Recipe
+from plaudit.types import InputError, Message, Prompt, Sampling, SkillItem
 
 
 def prompts(count: int) -> list[Prompt]:
@@ -178,3 +183,19 @@ def test_compare_puts_every_figure_in_its_place() -> None:
     }
     assert result["judge"]["objectives"]["short"]["rlhf"]["value"] == -6.0
     assert result["text"]["rlhf"]["words"] == 3.0
+
+
+class TwoObjectives:
+    """One of them has the name under which the weighted score goes."""
+
+    objectives = (SCORE, "kind")
+
+    def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
+        return torch.tensor([[1.0, 10.0]] * len(responses))
+
+
+def test_an_objective_named_score_does_not_take_the_scores_place() -> None:
+    recipe = Recipe(name="a", world="some.world:load", ppo=PPO(objective_weights={"kind": 0.5}))
+    made: Any = {"workshop": None, "world": None, "judges": {"judge": TwoObjectives()}, "sampling": Sampling()}
+    scorer = Contest(recipe=recipe, **made).scorers["judge"]
+    assert scorer(prompts(1), ["yes"])[SCORE] == [6.0]  # 1 + 0.5 x 10, and not 1
