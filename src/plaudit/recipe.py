@@ -6,7 +6,7 @@ Every field is read somewhere (a test holds it). Plug-ins are named `package.mod
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -223,7 +223,33 @@ class Feedback(Section):
     stand_in: StandIn = StandIn()
 
 
+class Likelihood(Section):
+    """How likely what people said is under the judge's scores: what the judge is trained to raise."""
+
+    ranking: Literal["pairs", "plackett_luce"] = "pairs"
+    """pairs: each of the C(K,2) by itself, each weighing as much (Bradley-Terry). plackett_luce: a row of choices."""
+    ties: Literal["half", "davidson", "rao_kupper"] = "half"
+    """half: a tie aims at one half. The others foresee ties, by a parameter that is learned per objective."""
+    margin: Annotated[float, Field(ge=0)] = 1.0
+    """By how much the scores must differ, in units of the strength that was stated."""
+    smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """Chance that is kept for the other one of a pair."""
+    annotators: Literal["alike", "reliability"] = "alike"
+    """reliability: learned with the judge, how often each annotator names the wrong one, and what the first place on
+    the page is worth to him."""
+
+    @model_validator(mode="after")
+    def _of_pairs(self) -> Self:
+        rest = {"ties": "half", "smoothing": 0.0, "annotators": "alike"}
+        if self.ranking == "plackett_luce":
+            for name, plain in rest.items():
+                if getattr(self, name) != plain:
+                    raise ValueError(f"likelihood.{name} speaks of pairs: it needs likelihood.ranking: pairs")
+        return self
+
+
 class Reward(Section):
+    likelihood: Likelihood = Likelihood()
     adapter: Adapter = Adapter()
     optimizer: Optimizer = Optimizer()
     head_start: Literal["random", "probe"] = "random"

@@ -17,7 +17,8 @@ import tiny
 from plaudit.models.heads import ValueHead
 from plaudit.models.sequences import last_states, run_lower
 from plaudit.models.trunk import Trunk
-from plaudit.recipe import Adapter
+from plaudit.recipe import Adapter, Likelihood
+from plaudit.reward.likelihood import JudgementModel
 from plaudit.reward.loss import pair_accuracy, ranking_loss, ranks_of
 from plaudit.reward.model import RewardModel
 from plaudit.reward.train import judge_rankings, prepare, whole_rankings
@@ -105,6 +106,11 @@ def judge_on(
     return judge
 
 
+def plain(judge: RewardModel) -> JudgementModel:
+    """Pairs, each weighing as much; annotators alike."""
+    return JudgementModel(Likelihood(), objectives=len(judge.objectives), annotators=())
+
+
 def rankings() -> list[Judgement]:
     asked = tiny.questions(3)
     return [
@@ -119,10 +125,10 @@ def test_k_forward_passes_for_all_pairs(shares: bool, passes: int) -> None:
     """K, not C(K,2); on one line where the prompt is shared."""
     judge = judge_on()
     judge.trunk.shares_prompts = shares
-    prepared = prepare(judge, rankings())
+    prepared = prepare(judge, plain(judge), rankings())
     rows: list[int] = []
     judge.trunk.register_forward_hook(lambda _module, inputs, _output: rows.append(len(inputs[0])))
-    losses, _, decided = judge_rankings(judge, prepared)
+    losses, _, decided = judge_rankings(judge, plain(judge), prepared)
     assert sum(rows) == passes
     assert losses.shape == (3,)
     assert decided == 3 + 1 + 4  # of 3 + 1 + 6 pairs, two are ties
@@ -132,14 +138,14 @@ def test_k_forward_passes_for_all_pairs(shares: bool, passes: int) -> None:
 def test_rankings_in_company_cost_what_they_cost_alone(kind: str) -> None:
     """Padding, the head of each objective, and the micro-batch leave loss and gradient as they are."""
     judge = judge_on(kind)
-    prepared = prepare(judge, rankings())
+    prepared = prepare(judge, plain(judge), rankings())
 
     def gradients(budget: int) -> tuple[list[float], list[Tensor]]:
         for parameter in judge.parameters():
             parameter.grad = None
         costs: list[float] = []
         for group in whole_rankings(prepared, budget):
-            losses, _, _ = judge_rankings(judge, group)
+            losses, _, _ = judge_rankings(judge, plain(judge), group)
             (losses.sum() / len(prepared)).backward()
             costs += losses.tolist()
         return costs, [parameter.grad.clone() for parameter in judge.parameters() if parameter.grad is not None]

@@ -62,13 +62,14 @@ def outcome_logprobs(differences_M: Tensor, *, ties: Ties, log_tie: Tensor | Non
 
 def mistaken(logprobs_M3: Tensor, flip_M: Tensor) -> Tensor:
     """The same by somebody who names the wrong one of a pair with chance `flip`: (1 - 2 flip) sigma(D) + flip."""
-    swapped_M3 = logprobs_M3.flip(-1)
-    right, wrong = torch.log1p(-flip_M).unsqueeze(-1), flip_M.log().unsqueeze(-1)
-    return torch.logaddexp(right + logprobs_M3, wrong + swapped_M3)
+    right_M, wrong_M = torch.log1p(-flip_M), flip_M.log()
+    wins_M, ties_M, loses_M = logprobs_M3.unbind(dim=-1)
+    either = [torch.logaddexp(right_M + a, wrong_M + b) for a, b in ((wins_M, loses_M), (loses_M, wins_M))]
+    return torch.stack([either[0], ties_M, either[1]], dim=-1)
 
 
 def aims_of(chance_M: Tensor, *, ties: Ties, smoothing: float = 0.0) -> Tensor:
-    """What the outcomes should come to [M, 3], from the chance aimed at that the first is better: 0, 1, or 0.5 for a tie.
+    """What the outcomes should come to [M, 3], from the chance aimed at that the first is better (0.5: a tie).
 
     `smoothing` takes so much from the winner and gives it to the loser.
     """
@@ -118,8 +119,8 @@ def plackett_luce_loss(scores_K: Tensor, ranks_K: Tensor) -> Tensor:
 
 @lru_cache(maxsize=4096)
 def _choices(ranks: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Among whom the choices of a ranking were made [C, K], and how often each on average over the orders that ties leave
-    open [C]. Of g that are tied, each m of them are equally often the m that are left."""
+    """Among whom the choices of a ranking were made [C, K], and how often each, on average over the orders that ties
+    leave open [C]. Of those that are tied, each m are equally often the m that are left."""
     among: list[list[bool]] = []
     weights: list[float] = []
     for rank in sorted(set(ranks)):
