@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 Plugin = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 Annotators = Annotated[str, StringConstraints(pattern=r"^(?:people|endpoint|stand_in|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")]
+RewardName = Annotated[str, StringConstraints(pattern=r"^(?:[A-Za-z_][\w.]*:[A-Za-z_]\w*|https?://\S+|.*[/\\].*)$")]
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -278,8 +279,9 @@ class KL(Section):
 
 
 class PPO(Section):
-    reward: Plugin | None = None
-    """None: the judge trained in Act II."""
+    reward: RewardName | None = None
+    """None: the judge trained in Act II. package.module:function, the folder or Hugging Face name of a sequence
+    classifier, or the URL of a service."""
     objective_weights: dict[str, float] = {}
     """Objective -> weight in the score; objectives not named weigh 1."""
     adapter: Adapter = Adapter()

@@ -89,7 +89,9 @@ def error_of_a_perfect_judge(pairs: Differences, *, seed: int = 0) -> float:
     """The 97.5 % point of the calibration error of a judge whose chances are true, at these very chances."""
     chance_M, _ = _sure(pairs)
     place_M, rng = _places(chance_M), np.random.default_rng(seed)
-    drawn = [_error(chance_M, rng.random(len(chance_M)) < chance_M, place_M) for _ in range(SIMULATIONS)]
+    drawn = [
+        _error(chance_M, (rng.random(len(chance_M)) < chance_M).astype(np.float64), place_M) for _ in range(SIMULATIONS)
+    ]
     return float(np.percentile(drawn, 97.5))
 
 
