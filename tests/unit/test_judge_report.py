@@ -69,9 +69,8 @@ def test_the_report_worked_by_hand() -> None:
     assert found["objectives"]["helpful"]["accuracy"]["value"] == pytest.approx(3 / 4)
     slices = found["slices"]
     assert {name: (one["accuracy"]["value"], one["pairs"]) for name, one in slices["length"].items()} == {
-        "longer by -20 to -6 words": (0.0, 1),
-        "longer by -5 to -1 words": (0.0, 1),
-        "longer by 0 to 4 words": (1.0, 3),
+        "shorter by 5 words or more": (0.0, 1),
+        "as long, to 4 words": (0.75, 4),
     }
     assert {name: one["accuracy"]["value"] for name, one in slices["source"].items()} == {
         "x": 0.5, "y": pytest.approx(2 / 3),

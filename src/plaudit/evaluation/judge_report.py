@@ -18,8 +18,8 @@ from plaudit.types import InputError, Judgement, Prompt, RewardFunction
 
 MOST_CHANGED = 256
 """Answers that are changed and scored again."""
-LENGTH_GAPS = (-20, -5, 0, 5, 20)
-"""Words by which the preferred answer is longer, at which slices begin."""
+LENGTHS = (20, 5)
+"""Words by which the preferred answer is longer or shorter, at which slices begin."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,16 +172,17 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float | None:
 
 
 def _length_slice(longer_by: int) -> str:
-    begin = max((gap for gap in LENGTH_GAPS if longer_by >= gap), default=None)
-    if begin is None:
-        return f"shorter by more than {-LENGTH_GAPS[0]} words"
-    end = next((gap for gap in LENGTH_GAPS if gap > begin), None)
-    return f"longer by {begin} words or more" if end is None else f"longer by {begin} to {end - 1} words"
+    for limit in LENGTHS:
+        if longer_by <= -limit:
+            return f"shorter by {limit} words or more"
+        if longer_by >= limit:
+            return f"longer by {limit} words or more"
+    return f"as long, to {LENGTHS[-1] - 1} words"
 
 
 def _order(kind: str, name: str) -> tuple[int, str]:
     if kind == "length":
-        names = [_length_slice(gap) for gap in (LENGTH_GAPS[0] - 1, *LENGTH_GAPS)]
+        names = [_length_slice(gap) for gap in (*(-limit for limit in LENGTHS), 0, *reversed(LENGTHS))]
         return names.index(name), ""
     if kind == "strength":
         return ("weakest third", "middle third", "strongest third").index(name), ""
