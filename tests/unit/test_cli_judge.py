@@ -35,7 +35,7 @@ def test_a_function_is_judged(rankings: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "accuracy            0.800 (" in done.stdout
     assert "on 5 pairs" in done.stdout
-    assert "by length" in done.stdout
+    assert "score and length    correlate" in done.stdout
     assert "changes that add nothing move yes by" in done.stdout
 
 
