@@ -46,6 +46,41 @@ def test_as_json(rankings: Path) -> None:
     assert found["accuracy"]["value"] == pytest.approx(0.8)
 
 
+def test_benchmarks_are_scored_by_their_own_rules(tmp_path: Path) -> None:
+    first = [
+        {"prompt": "why", "chosen": "yes", "rejected": "no", "chosen_model": "a", "rejected_model": "b", "subset": s}
+        for s in ("alpacaeval-easy", "math-prm")
+    ]
+    first.append(first[0] | {"prompt": "who", "chosen": "no", "rejected": "yes"})
+    second = [
+        {
+            "id": "1",
+            "prompt": "why",
+            "chosen": ["yes yes"],
+            "rejected": ["no", "yes", "yes"],
+            "num_correct": 1,
+            "subset": "Math",
+        },
+        {
+            "id": "2",
+            "prompt": "who",
+            "chosen": ["yes"],
+            "rejected": ["yes", "no", "no one"],
+            "num_correct": 1,
+            "subset": "Math",
+        },
+    ]
+    for name, rows in (("v1.jsonl", first), ("v2.jsonl", second)):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = [f"{tmp_path / name}=yes" for name in ("v1.jsonl", "v2.jsonl")]
+    found = json.loads(call("reward", "evaluate", "tiny:count_yes", *files, "--json").stdout)["benchmarks"]
+    assert found["v1.jsonl"]["sections"] == {"Chat": 0.5, "Reasoning": 1.0}
+    assert found["v1.jsonl"]["score"] == 0.75
+    assert found["v2.jsonl"] == {"subsets": {"Math": 0.75}, "score": 0.75}
+    said = call("reward", "evaluate", "tiny:count_yes", *files).stdout
+    assert "v1.jsonl: 0.750 by the benchmark's own rules" in said
+
+
 def test_what_is_wrong_is_said(rankings: Path, tmp_path: Path) -> None:
     def said(*words: object) -> str:
         done = call("reward", "evaluate", *words)

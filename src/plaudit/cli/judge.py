@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,12 +36,17 @@ def evaluate(
 ) -> None:
     """How often a judge is right and on what, whether it means what it says, and what moves it that should not."""
     with errors_in_one_line(debug, goes_on=False):
-        judgements, sources = _read(files)
+        named = [_named(given) for given in files]
+        judgements, sources = _read(named)
         from plaudit.evaluation.judge_report import report_on_judge
+        from plaudit.evaluation.rewardbench import score_benchmark
         from plaudit.reward.ready import open_reward
 
         judge = open_reward(_judge_of(model))
         figures = report_on_judge(judge, judgements, sources=sources, seed=seed)
+        scored = {name: score_benchmark(judge, name, objective=objective) for name, objective in named}
+        benchmarks = {Path(name).name: found for name, found in scored.items() if found is not None}
+        figures |= {"benchmarks": benchmarks} if benchmarks else {}
         typer.echo(json.dumps(figures, indent=2) if as_json else _words(figures))
 
 
@@ -56,14 +61,19 @@ def _judge_of(model: str) -> str:
     return str(folder / f"round_{max(rounds)}" / "reward" / "model")
 
 
-def _read(files: list[str]) -> tuple[list[Judgement], list[str]]:
+def _named(given: str) -> tuple[str, str]:
+    """(file, objective) of FILE=OBJECTIVE, or of a file alone."""
+    name, sign, objective = given.rpartition("=")
+    return (name, objective) if sign and not Path(given).exists() else (given, OVERALL)
+
+
+def _read(files: Sequence[tuple[str, str]]) -> tuple[list[Judgement], list[str]]:
     from plaudit.data.formats import read_judgements
 
     judgements: list[Judgement] = []
     sources: list[str] = []
-    for given in files:
-        name, _, objective = given.rpartition("=") if "=" in given and not Path(given).exists() else (given, "", "")
-        found = read_judgements(name, objective=objective or OVERALL).items
+    for name, objective in files:
+        found = read_judgements(name, objective=objective).items
         judgements += found
         sources += [Path(name).name] * len(found)
     return judgements, sources
@@ -98,6 +108,10 @@ def _words(figures: Mapping[str, Any]) -> str:
     for kind, slices in figures["slices"].items():
         lines.append(f"by {kind}")
         lines += [f"  {interval(one['accuracy'])}  {one['pairs']:>6} pairs  {name}" for name, one in slices.items()]
+    for name, benchmark in figures.get("benchmarks", {}).items():
+        lines.append(f"{name}: {benchmark['score']:.3f} by the benchmark's own rules")
+        parts = benchmark.get("sections") or benchmark["subsets"]
+        lines += [f"  {value:.3f}  {part}" for part, value in parts.items()]
     for objective, changes in figures["sensitivity"].items():
         lines.append(f"changes that add nothing move {objective} by")
         lines += [

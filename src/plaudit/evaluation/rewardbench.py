@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from plaudit.types import InputError
+from plaudit.data.formats import Reading, read_rows
+from plaudit.types import OVERALL, InputError, RewardFunction
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Chat": ("alpacaeval-easy", "alpacaeval-length", "alpacaeval-hard", "mt-bench-easy", "mt-bench-med"),
@@ -34,6 +35,31 @@ class Scored:
     subset: str
     right: Sequence[float]
     wrong: Sequence[float]
+
+
+def score_benchmark(judge: RewardFunction, path: str, *, objective: str = OVERALL) -> dict[str, Any] | None:
+    """The score of a file of either benchmark, by its own rules; None where the file is of neither.
+
+    A judge of one objective is scored by that, another by the one that is named.
+    """
+    form = Reading(path, "judgements").begin()
+    if form is None or form.judgements is None or form.name not in RULES:
+        return None
+    if objective not in judge.objectives:
+        if len(judge.objectives) > 1:
+            known = ", ".join(judge.objectives)
+            raise InputError(f"{path}: the judge has several objectives ({known}): name one as FILE=OBJECTIVE")
+        objective = judge.objectives[0]
+    column = judge.objectives.index(objective)
+    rows = [(row.fields, one) for row in read_rows(path) for one in form.judgements(row, objective)]
+    texts = [(one.prompt, response.text) for _, one in rows for response in one.responses]
+    found = iter(judge([prompt for prompt, _ in texts], [text for _, text in texts])[:, column].tolist())
+    scored: list[Scored] = []
+    for fields, one in rows:
+        scores = [next(found) for _ in one.responses]
+        right, wrong = ([scores[i] for i in group] for group in one.ranking)
+        scored.append(Scored(id=str(fields.get("id")), subset=str(fields.get("subset")), right=right, wrong=wrong))
+    return RULES[form.name](scored)
 
 
 def first_version(rows: Sequence[Scored]) -> dict[str, Any]:
@@ -95,3 +121,10 @@ def _ties(rows: Sequence[Scored]) -> float:
     known = [math.tanh(narrower[n] / spread[n] - 1) for n in both if spread[n] > 0]
     margin = mean(known) if known else 0.0
     return 0.3 * accuracy["tied"] + 0.3 * accuracy["ref"] + 0.2 * wide + 0.2 * hard + 0.01 * margin
+
+
+RULES: Mapping[str, Callable[[Sequence[Scored]], dict[str, Any]]] = {
+    "rewardbench": first_version,
+    "rewardbench-2": second_version,
+}
+"""By the name of the format."""
