@@ -310,6 +310,10 @@ class PPO(Section):
     baseline: Literal["none", "leave_one_out"] = "none"
     """leave_one_out: a score counts against the mean of the prompt's other responses, since a judge's scores of
     different prompts are not comparable. Needs responses_per_prompt of 2 or more."""
+    score_bend: Literal["none", "sigmoid", "clip"] = "none"
+    """How far ends of the score are drawn in: high scores are where a judge is furthest from what it has learned."""
+    score_limit: Annotated[float, Field(gt=0)] = 2.0
+    """What a bent score does not pass, in deviations of the first model's own."""
     value_start: Literal["judge", "zero"] = "judge"
     """Where the value begins. A judge trained on few pairs is a poor one in mid-sentence: then zero is better."""
     missing_eos_penalty: Annotated[float, Field(ge=0)] = 1.0

@@ -40,6 +40,21 @@ def combine_objectives(scores_BO: Tensor, objectives: Sequence[str], weights: Ma
     return scores_BO @ weights_O.to(scores_BO)
 
 
+def bend_scores(score_B: Tensor, way: Literal["none", "sigmoid", "clip"], *, limit: float) -> Tensor:
+    """Scores [B] with their far ends drawn in, where a judge knows least and PPO goes first.
+
+    sigmoid: the score of 0, "as good as the first model was", is where the slope is 1, and no score passes `limit`
+    (sigma(r - r_ref), Fu et al. 2025, in units that leave the leash its length). clip: cut at +-limit.
+    """
+    match way:
+        case "none":
+            return score_B
+        case "sigmoid":
+            return 2 * limit * ((2 / limit * score_B).sigmoid() - 0.5)
+        case "clip":
+            return score_B.clamp(-limit, limit)
+
+
 def leave_one_out(score_B: Tensor, responses_per_prompt: int) -> Tensor:
     """Each score [B] less the mean of the other responses to its prompt (RLOO, Kool et al. 2019).
 
