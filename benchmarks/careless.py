@@ -68,7 +68,7 @@ def measure(recipe: Recipe, folder: Path) -> Record:
     blind = [one.name for one in people(recipe.seed, CARELESS)[:CARELESS]]
     lost = found[WAYS[0]]["accuracy"] - found[WAYS[1]]["accuracy"]
     won = found[WAYS[2]]["accuracy"] - found[WAYS[1]]["accuracy"]
-    return found | {"careless": blind, "lost": lost, "won_back": won}
+    return found | {"blind": blind, "lost": lost, "won_back": won}
 
 
 def judge_of(
