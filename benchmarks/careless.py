@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench import WORK, say
-from study import Record, Study, t_interval
+from study import Record, Study, shown, t_interval
 
 from plaudit import Chat, Recipe, RewardModel, Trunk, load_recipe, run_act, train_judge
 from plaudit.data.responses import by_prompt, distinct_responses
@@ -110,7 +110,7 @@ def main() -> None:
     summary = {"accuracy": accuracy, "lost": lost, "won_back": won, "share": won / lost if lost > 0 else None}
     study.conclude("careless", summary)
     for way, one in accuracy.items():
-        print(f"{way}: {one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})")
+        print(f"{way}: {shown(one)}")
     print(f"lost {lost:.3f}, won back {won:.3f}" + (f", {won / lost:.0%}" if lost > 0 else ""))
 
 
