@@ -264,6 +264,12 @@ class Reward(Section):
     held_out: Share = 0.15
     centring_samples: Positive = 64
     """Responses of the SFT model that set offset and scale, where none were sampled for people."""
+    members: Positive = 1
+    """Heads on the one adapter: the judge's score is their mean, and where they differ it is unsure."""
+    bootstrap: bool = True
+    """Each of several members learns from prompts drawn anew: some several times, a third of them never."""
+    anchor: Annotated[float, Field(ge=0)] = 1.0
+    """How strongly each of several members is held to where it began; 1: as a prior of that spread would."""
     second_judge: bool = False
     """Keep half of the prompts for a second judge that PPO never sees; evaluation asks it."""
 

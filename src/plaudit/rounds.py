@@ -205,7 +205,15 @@ class Job:
     ) -> Result:
         config, trunk, unseen = self.recipe.reward, self.workshop.trunk, [*held_out, *also_unseen]
         objectives = sorted({j.objective for j in [*training, *unseen]})
-        judge = RewardModel(trunk, self.workshop.chat, objectives, part="reward", adapter=config.adapter, seed=seed)
+        judge = RewardModel(
+            trunk,
+            self.workshop.chat,
+            objectives,
+            part="reward",
+            adapter=config.adapter,
+            members=config.members,
+            seed=seed,
+        )
         journal.rewind(-1)
         trained = train_judge(judge, training, held_out, config, seed=seed, journal=journal)
         judge.centre(*own)

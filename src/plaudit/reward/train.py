@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ class Ranking:
 
     bundles: tuple[Bundle, ...]
     said: Said
+    weights_E: Tensor
+    """How often each member of the judge has drawn the prompt."""
 
     @property
     def num_tokens(self) -> int:
@@ -54,7 +57,8 @@ def train_judge(
     people = sorted({j.annotator for j in training})
     model = JudgementModel(config.likelihood, objectives=len(judge.objectives), annotators=people)
     model.to(judge.trunk.device)
-    rankings, testing = prepare(judge, model, training), prepare(judge, model, held_out)
+    rankings = prepare(judge, model, training, draw=seed if config.bootstrap else None)
+    testing = prepare(judge, model, held_out)
     steps_per_epoch = math.ceil(len(rankings) / config.batch_size)
     num_steps = steps_per_epoch * config.epochs
     groups = [(judge.parameters(), config.optimizer.learning_rate), (model.trained(), ABOUT_PEOPLE)]
@@ -71,7 +75,7 @@ def train_judge(
         epoch, place = divmod(step, steps_per_epoch)
         order = np.random.default_rng([seed, epoch]).permutation(len(rankings))
         batch = [rankings[i] for i in order[place * config.batch_size : (place + 1) * config.batch_size]]
-        attempt = partial(batch_gradients, judge, model, batch, len(rankings))
+        attempt = partial(batch_gradients, judge, model, batch, config, len(rankings))
         loss, accuracy = micro.run(attempt, drop=stepper.drop, where=f"Act II, step {step}")
         if not math.isfinite(loss):
             raise TrainingError(
@@ -93,22 +97,33 @@ def train_judge(
 
 
 def batch_gradients(
-    judge: RewardModel, model: JudgementModel, batch: Sequence[Ranking], of_all: int, tokens_per_microbatch: int
+    judge: RewardModel,
+    model: JudgementModel,
+    batch: Sequence[Ranking],
+    config: Reward,
+    of_all: int,
+    tokens_per_microbatch: int,
 ) -> tuple[float, float]:
-    """Add up the gradients of a batch of rankings: its mean loss, and its pair accuracy. The prior on annotators counts
-    once for all `of_all` rankings."""
+    """Add up the gradients of a batch of rankings: its mean loss, and its pair accuracy. Priors count once for all
+    `of_all` rankings."""
     loss, correct, decided = 0.0, 0.0, 0
     if model.config.annotators == "reliability":
         (model.prior() / of_all).backward()
+    if judge.members > 1 and config.anchor:
+        (config.anchor * judge.head.strayed() / judge.members / of_all).backward()
     for group in whole_rankings(batch, tokens_per_microbatch):
-        losses, right, pairs = judge_rankings(judge, model, group)
-        micro_loss = losses.sum() / len(batch)
+        losses_RE, right, pairs = judge_rankings(judge, model, group)
+        weights_RE = torch.stack([ranking.weights_E for ranking in group]).to(losses_RE)
+        micro_loss = (weights_RE * losses_RE).sum() / judge.members / len(batch)
         micro_loss.backward()
         loss, correct, decided = loss + micro_loss.item(), correct + right, decided + pairs
     return loss, correct / max(decided, 1)
 
 
-def prepare(judge: RewardModel, model: JudgementModel, judgements: Sequence[Judgement]) -> list[Ranking]:
+def prepare(
+    judge: RewardModel, model: JudgementModel, judgements: Sequence[Judgement], *, draw: int | None = None
+) -> list[Ranking]:
+    """Judgements as the judge takes them; with the seed `draw` each of several members has a bootstrap of its own."""
     return [
         Ranking(
             bundles=tuple(judge.bundles([j.prompt] * len(j.responses), [r.text for r in j.responses])),
@@ -118,9 +133,19 @@ def prepare(judge: RewardModel, model: JudgementModel, judgements: Sequence[Judg
                 objective=judge.objectives.index(j.objective),
                 annotator=model.index_of(j.annotator),
             ),
+            weights_E=torch.ones(judge.members) if draw is None else drawn(j.prompt.id, judge.members, seed=draw),
         )
         for j in judgements
     ]
+
+
+def drawn(prompt: str, members: int, *, seed: int) -> Tensor:
+    """How often each member has drawn a prompt in its bootstrap: Poisson of 1, whatever else there is. Who is alone has
+    drawn each once."""
+    if members == 1:
+        return torch.ones(1)
+    digest = hashlib.sha256(f"{seed}/{prompt}".encode()).digest()[:8]
+    return torch.from_numpy(np.random.default_rng(int.from_bytes(digest)).poisson(1.0, members)).float()
 
 
 @torch.no_grad()
@@ -145,7 +170,7 @@ def start_from_probe(
         if chosen:
             pairs = pairs_for_probe(*zip(*chosen, strict=True), margin=config.likelihood.margin)
             weight_D, ridge, loss = fit_probe(pairs, seed=seed)
-            judge.head.weight[o] = weight_D
+            judge.head.weight_EOD[:, o] = weight_D
             figures |= {f"probe_loss/{objective}": loss, f"probe_ridge/{objective}": ridge}
     return figures
 
@@ -175,23 +200,25 @@ def whole_rankings(batch: Sequence[Ranking], budget: int) -> list[list[Ranking]]
 
 
 def judge_rankings(judge: RewardModel, model: JudgementModel, rankings: Sequence[Ranking]) -> tuple[Tensor, float, int]:
-    """Loss of each ranking [R], pairs in the right order, pairs that are no ties."""
+    """Loss of each ranking to each member [R, E]; pairs in the right order by their mean, pairs that are no ties."""
     said = [ranking.said for ranking in rankings]
-    scores_BO = judge.raw_scores([b for r in rankings for b in r.bundles])
+    scores_BEO = judge.raw_scores([b for r in rankings for b in r.bundles])
     correct, decided = 0.0, 0
-    for one, scores_KO in zip(said, scores_BO.detach().cpu().split([len(s.ranks_K) for s in said]), strict=True):
+    mean_BO = scores_BEO.detach().mean(dim=1).cpu()
+    for one, scores_KO in zip(said, mean_BO.split([len(s.ranks_K) for s in said]), strict=True):
         right, pairs = pair_accuracy(scores_KO[:, one.objective], one.ranks_K)
         correct, decided = correct + right, decided + pairs
-    return model.losses(scores_BO, said), correct, decided
+    losses_RE = torch.stack([model.losses(scores_BO, said) for scores_BO in scores_BEO.unbind(dim=1)], dim=1)
+    return losses_RE, correct, decided
 
 
 @torch.no_grad()
 def evaluate(
     judge: RewardModel, model: JudgementModel, rankings: Sequence[Ranking], config: Reward
 ) -> dict[str, float]:
-    """Mean loss per ranking (nats) and pair accuracy on rankings that were not trained on."""
+    """Mean loss per ranking (nats, the mean over members) and pair accuracy on rankings that were not trained on."""
     loss, correct, decided = 0.0, 0.0, 0
     for group in whole_rankings(rankings, config.tokens_per_microbatch):
-        losses, right, pairs = judge_rankings(judge, model, group)
-        loss, correct, decided = loss + losses.sum().item(), correct + right, decided + pairs
+        losses_RE, right, pairs = judge_rankings(judge, model, group)
+        loss, correct, decided = loss + losses_RE.mean(dim=1).sum().item(), correct + right, decided + pairs
     return {"held_out_loss": loss / len(rankings), "held_out_accuracy": correct / max(decided, 1)}
