@@ -290,6 +290,9 @@ class PPO(Section):
     classifier, or the URL of a service."""
     objective_weights: dict[str, float] = {}
     """Objective -> weight in the score; objectives not named weigh 1."""
+    take: Literal["mean", "lower", "worst"] = "mean"
+    """Of the scores of a judge's members: their mean, the mean less `take_deviations` of them, or the worst."""
+    take_deviations: Annotated[float, Field(ge=0)] = 1.0
     adapter: Adapter = Adapter()
     value_adapter: Adapter | None = Adapter()
     """null: no part of its own, but a head on the policy's states (detached): half the arithmetic of an update."""

@@ -307,6 +307,7 @@ def describe(
     return {
         "reward": float(rewards_BT.sum(dim=1).mean()),
         "score": float(score_B.mean()),
+        "score_spread": float(rollout.spread_BO.mean()),
         "kl": float(kl_B.mean()),
         "response_length": float(mask_BT.sum(dim=1).float().mean()),
         "finished_share": float(rollout.finished_B.float().mean()),

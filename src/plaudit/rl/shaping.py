@@ -29,6 +29,18 @@ def kl_estimate(logprobs: Tensor, ref_logprobs: Tensor, estimator: Literal["k1",
             return torch.expm1(-k1) + k1
 
 
+def cautious(scores_BEO: Tensor, take: Literal["mean", "lower", "worst"], *, deviations: float) -> Tensor:
+    """What to believe of E members' scores [B, E, O]: their mean, the mean less so many of their deviations, or the
+    worst of them (Coste et al. 2023). Members that agree are taken at their word by all three."""
+    match take:
+        case "mean":
+            return scores_BEO.mean(dim=1)
+        case "lower":
+            return scores_BEO.mean(dim=1) - deviations * scores_BEO.std(dim=1, unbiased=False)
+        case "worst":
+            return scores_BEO.amin(dim=1)
+
+
 def combine_objectives(scores_BO: Tensor, objectives: Sequence[str], weights: Mapping[str, float]) -> Tensor:
     """One score per response [B]: the weighted sum; an objective that is not named weighs 1."""
     unknown = sorted(set(weights) - set(objectives))
