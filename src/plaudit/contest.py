@@ -10,12 +10,12 @@ from typing import Any
 from plaudit.evaluation.compare import SCORE, Answers, Scorer, compare
 from plaudit.evaluation.truth import skill
 from plaudit.evaluation.winrate import Prefer, by_panel, by_scores
-from plaudit.plugins import resolve_plugin
 from plaudit.progress import Journal
 from plaudit.recipe import Recipe
 from plaudit.reward.model import RewardModel
+from plaudit.reward.ready import open_reward
 from plaudit.rl.shaping import combine_objectives
-from plaudit.types import InputError, Prompt, RewardFunction, Sampling, World
+from plaudit.types import Prompt, Sampling, World
 from plaudit.workshop import Workshop
 
 OTHER_PEOPLE = 500_000
@@ -88,16 +88,5 @@ class Contest:
         if name is not None:
             scorer = self.scorers[name]
             return by_scores(lambda p, t: scorer(p, t)[SCORE]), names[name]
-        reward = reward_of(self.recipe.ppo.reward or "")
+        reward = open_reward(self.recipe.ppo.reward or "", device=self.recipe.model.device)
         return by_scores(lambda p, t: reward(p, t).sum(dim=1).tolist()), "the reward itself"
-
-
-def reward_of(plugin: str) -> RewardFunction:
-    """The reward function that a plug-in makes."""
-    reward = resolve_plugin(plugin)()
-    if not isinstance(reward, RewardFunction):
-        raise InputError(
-            f"{plugin} gave {type(reward).__name__}: a reward function has `objectives` "
-            "and is called with prompts and responses"
-        )
-    return reward

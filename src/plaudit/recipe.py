@@ -6,12 +6,13 @@ Every field is read somewhere (a test holds it). Plug-ins are named `package.mod
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Plugin = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 Annotators = Annotated[str, StringConstraints(pattern=r"^(?:people|endpoint|stand_in|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")]
+RewardName = Annotated[str, StringConstraints(pattern=r"^(?:[A-Za-z_][\w.]*:[A-Za-z_]\w*|https?://\S+|.*[/\\].*)$")]
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -223,7 +224,33 @@ class Feedback(Section):
     stand_in: StandIn = StandIn()
 
 
+class Likelihood(Section):
+    """How likely what people said is under the judge's scores: what the judge is trained to raise."""
+
+    ranking: Literal["pairs", "plackett_luce"] = "pairs"
+    """pairs: each of the C(K,2) by itself, each weighing as much (Bradley-Terry). plackett_luce: a row of choices."""
+    ties: Literal["half", "davidson", "rao_kupper"] = "half"
+    """half: a tie aims at one half. The others foresee ties, by a parameter that is learned per objective."""
+    margin: Annotated[float, Field(ge=0)] = 1.0
+    """By how much the scores must differ, in units of the strength that was stated."""
+    smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """Chance that is kept for the other one of a pair."""
+    annotators: Literal["alike", "reliability"] = "alike"
+    """reliability: learned with the judge, how often each annotator names the wrong one, and what the first place on
+    the page is worth to him."""
+
+    @model_validator(mode="after")
+    def _of_pairs(self) -> Self:
+        rest = {"ties": "half", "smoothing": 0.0, "annotators": "alike"}
+        if self.ranking == "plackett_luce":
+            for name, plain in rest.items():
+                if getattr(self, name) != plain:
+                    raise ValueError(f"likelihood.{name} speaks of pairs: it needs likelihood.ranking: pairs")
+        return self
+
+
 class Reward(Section):
+    likelihood: Likelihood = Likelihood()
     adapter: Adapter = Adapter()
     optimizer: Optimizer = Optimizer()
     head_start: Literal["random", "probe"] = "random"
@@ -237,6 +264,12 @@ class Reward(Section):
     held_out: Share = 0.15
     centring_samples: Positive = 64
     """Responses of the SFT model that set offset and scale, where none were sampled for people."""
+    members: Positive = 1
+    """Heads on the one adapter: the judge's score is their mean, and where they differ it is unsure."""
+    bootstrap: bool = True
+    """Each of several members learns from prompts drawn anew: some several times, a third of them never."""
+    anchor: Annotated[float, Field(ge=0)] = 1.0
+    """How strongly each of several members is held to where it began; 1: as a prior of that spread would."""
     second_judge: bool = False
     """Keep half of the prompts for a second judge that PPO never sees; evaluation asks it."""
 
@@ -252,10 +285,14 @@ class KL(Section):
 
 
 class PPO(Section):
-    reward: Plugin | None = None
-    """None: the judge trained in Act II."""
+    reward: RewardName | None = None
+    """None: the judge trained in Act II. package.module:function, the folder or Hugging Face name of a sequence
+    classifier, or the URL of a service."""
     objective_weights: dict[str, float] = {}
     """Objective -> weight in the score; objectives not named weigh 1."""
+    take: Literal["mean", "lower", "worst"] = "mean"
+    """Of the scores of a judge's members: their mean, the mean less `take_deviations` of them, or the worst."""
+    take_deviations: Annotated[float, Field(ge=0)] = 1.0
     adapter: Adapter = Adapter()
     value_adapter: Adapter | None = Adapter()
     """null: no part of its own, but a head on the policy's states (detached): half the arithmetic of an update."""
@@ -282,6 +319,10 @@ class PPO(Section):
     baseline: Literal["none", "leave_one_out"] = "none"
     """leave_one_out: a score counts against the mean of the prompt's other responses, since a judge's scores of
     different prompts are not comparable. Needs responses_per_prompt of 2 or more."""
+    score_bend: Literal["none", "sigmoid", "clip"] = "none"
+    """How far ends of the score are drawn in: high scores are where a judge is furthest from what it has learned."""
+    score_limit: Annotated[float, Field(gt=0)] = 2.0
+    """What a bent score does not pass, in deviations of the first model's own."""
     value_start: Literal["judge", "zero"] = "judge"
     """Where the value begins. A judge trained on few pairs is a poor one in mid-sentence: then zero is better."""
     missing_eos_penalty: Annotated[float, Field(ge=0)] = 1.0

@@ -284,6 +284,8 @@ def _expected_value(schema: Schema) -> str:
         pattern = schema.get("pattern")
         if pattern and "people|" in pattern:
             return "people, endpoint, stand_in or a plug-in, as package.module:function"
+        if pattern and "https?" in pattern:
+            return "a plug-in, as package.module:function, a folder, as ./judge, a name, as owner/model, or a URL"
         if pattern and ":" in pattern:
             return "a plug-in, as package.module:function"
         if schema.get("minLength"):

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from plaudit.contest import Contest, reward_of
+from plaudit.contest import Contest
 from plaudit.data.formats import content_hash
 from plaudit.data.responses import response_row
 from plaudit.data.split import split_by_prompt
@@ -20,6 +20,7 @@ from plaudit.progress import Journal
 from plaudit.recipe import Recipe
 from plaudit.recipe_file import dump_recipe
 from plaudit.reward.model import RewardModel
+from plaudit.reward.ready import open_reward
 from plaudit.reward.scale import Standardised
 from plaudit.reward.train import train_judge
 from plaudit.rl.ppo import ppo
@@ -204,7 +205,15 @@ class Job:
     ) -> Result:
         config, trunk, unseen = self.recipe.reward, self.workshop.trunk, [*held_out, *also_unseen]
         objectives = sorted({j.objective for j in [*training, *unseen]})
-        judge = RewardModel(trunk, self.workshop.chat, objectives, part="reward", adapter=config.adapter, seed=seed)
+        judge = RewardModel(
+            trunk,
+            self.workshop.chat,
+            objectives,
+            part="reward",
+            adapter=config.adapter,
+            members=config.members,
+            seed=seed,
+        )
         journal.rewind(-1)
         trained = train_judge(judge, training, held_out, config, seed=seed, journal=journal)
         judge.centre(*own)
@@ -256,7 +265,9 @@ class Job:
 
         def do(folder: Path, journal: Journal) -> Result:
             config = recipe.ppo
-            reward: RewardFunction = self._judge(index) if plugin is None else reward_of(plugin)
+            reward: RewardFunction = (
+                self._judge(index) if plugin is None else open_reward(plugin, device=recipe.model.device)
+            )
             value_start = None
             if isinstance(reward, RewardModel) and config.value_start == "judge":
                 value_start = reward.value_start(config.objective_weights)

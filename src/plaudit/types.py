@@ -142,6 +142,15 @@ class RewardFunction(Protocol):
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor: ...
 
 
+@runtime_checkable
+class Ensemble(RewardFunction, Protocol):
+    """A reward of several members, whose differences say how sure it is. Called like any other it gives their mean."""
+
+    def by_member(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
+        """scores_BEO, float32 on the CPU."""
+        ...
+
+
 Truth = Callable[[Prompt, str], Mapping[str, float]]
 """(prompt, response) -> every objective a world knows, each in 0..1, with `total` among them."""
 
@@ -218,6 +227,9 @@ class Rollout:
     ref_logprobs_BT: Tensor
     values_BT: Tensor
     scores_BO: Tensor
+    """As the recipe takes them: the mean of a reward's members, or what a cautious reader makes of them."""
+    spread_BO: Tensor
+    """Deviation between the members of the reward; 0 where it has one."""
     bundles: tuple[Bundle, ...]
     """What the trunk's top takes. Bundle after bundle, their responses are the rows of the grid; the last token of
     each is left out, since nothing is read from it."""

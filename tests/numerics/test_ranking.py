@@ -17,7 +17,8 @@ import tiny
 from plaudit.models.heads import ValueHead
 from plaudit.models.sequences import last_states, run_lower
 from plaudit.models.trunk import Trunk
-from plaudit.recipe import Adapter
+from plaudit.recipe import Adapter, Likelihood
+from plaudit.reward.likelihood import JudgementModel
 from plaudit.reward.loss import pair_accuracy, ranking_loss, ranks_of
 from plaudit.reward.model import RewardModel
 from plaudit.reward.train import judge_rankings, prepare, whole_rankings
@@ -105,6 +106,11 @@ def judge_on(
     return judge
 
 
+def plain(judge: RewardModel) -> JudgementModel:
+    """Pairs, each weighing as much; annotators alike."""
+    return JudgementModel(Likelihood(), objectives=len(judge.objectives), annotators=())
+
+
 def rankings() -> list[Judgement]:
     asked = tiny.questions(3)
     return [
@@ -119,12 +125,12 @@ def test_k_forward_passes_for_all_pairs(shares: bool, passes: int) -> None:
     """K, not C(K,2); on one line where the prompt is shared."""
     judge = judge_on()
     judge.trunk.shares_prompts = shares
-    prepared = prepare(judge, rankings())
+    prepared = prepare(judge, plain(judge), rankings())
     rows: list[int] = []
     judge.trunk.register_forward_hook(lambda _module, inputs, _output: rows.append(len(inputs[0])))
-    losses, _, decided = judge_rankings(judge, prepared)
+    losses, _, decided = judge_rankings(judge, plain(judge), prepared)
     assert sum(rows) == passes
-    assert losses.shape == (3,)
+    assert losses.shape == (3, 1)
     assert decided == 3 + 1 + 4  # of 3 + 1 + 6 pairs, two are ties
 
 
@@ -132,16 +138,16 @@ def test_k_forward_passes_for_all_pairs(shares: bool, passes: int) -> None:
 def test_rankings_in_company_cost_what_they_cost_alone(kind: str) -> None:
     """Padding, the head of each objective, and the micro-batch leave loss and gradient as they are."""
     judge = judge_on(kind)
-    prepared = prepare(judge, rankings())
+    prepared = prepare(judge, plain(judge), rankings())
 
     def gradients(budget: int) -> tuple[list[float], list[Tensor]]:
         for parameter in judge.parameters():
             parameter.grad = None
         costs: list[float] = []
         for group in whole_rankings(prepared, budget):
-            losses, _, _ = judge_rankings(judge, group)
+            losses, _, _ = judge_rankings(judge, plain(judge), group)
             (losses.sum() / len(prepared)).backward()
-            costs += losses.tolist()
+            costs += losses[:, 0].tolist()
         return costs, [parameter.grad.clone() for parameter in judge.parameters() if parameter.grad is not None]
 
     costs, expected = gradients(1)  # one ranking at a time
@@ -165,7 +171,7 @@ def test_scores_in_a_batch_equal_scores_alone(kind: str, depth: int, monkeypatch
         tokens = torch.tensor(judge.chat.encode(prompt, text).tokens)
         assert tokens[-1] == tiny.END
         state = merged.base_model(input_ids=tokens[None]).last_hidden_state[0, -1]  # pyright: ignore
-        expected.append(judge.head.weight @ state)
+        expected.append(judge.head.weight_EOD[0] @ state)
     for budget in (1, 25, 8192):
         monkeypatch.setattr(Trunk, "tokens_per_batch", budget)
         torch.testing.assert_close(judge(prompts, texts), torch.stack(expected), atol=1e-5, rtol=1e-5)
@@ -181,7 +187,7 @@ def test_the_models_own_responses_average_0_with_deviation_1() -> None:
     judge.centre(prompts, texts)  # again is the same: it is not centred on what is centred
     torch.testing.assert_close(judge(prompts, texts), scores, atol=0, rtol=0)
     judge.centre(prompts[:1], texts[:1])  # one response has no spread to divide by
-    assert judge.scale_O.tolist() == [1.0, 1.0]
+    assert judge.scale_EO.tolist() == [[1.0, 1.0]]
     assert judge(prompts[:1], texts[:1]).abs().max().item() < 1e-6
 
 

@@ -186,7 +186,7 @@ class Wrong(tiny.CountWord):
 
 def test_scores_must_be_one_finite_number_each() -> None:
     prompts, texts = tiny.questions(2), ["yes", "no red"]
-    assert checked_scores(Wrong([[1], [2]]), prompts, texts).tolist() == [[1.0], [2.0]]
+    assert checked_scores(Wrong([[1], [2]]), prompts, texts).tolist() == [[[1.0]], [[2.0]]]
     with pytest.raises(InputError, match=r"shape \(2,\), expected \(2, 1\)"):
         checked_scores(Wrong([1.0, 2.0]), prompts, texts)
     with pytest.raises(InputError, match=r"shape \(2, 2\), expected \(2, 1\)"):

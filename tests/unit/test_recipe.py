@@ -161,7 +161,7 @@ def test_a_key_like_no_other_gets_the_list(file: Path) -> None:
         ("rounds: -1\n", "3: rounds: found -1, expected a whole number above 0"),
         (
             "ppo: {reward: mine}\n",
-            "3: ppo.reward: found the text 'mine', expected a plug-in, as package.module:function",
+            "3: ppo.reward: found the text 'mine', expected a plug-in, as package.module:function, a folder",
         ),
         ("ppo:\n  kl:\n    estimator: k4\n", "5: ppo.kl.estimator: found the text 'k4', expected one of k1, k2, k3"),
         ("ppo: {objective_weights: {a: b}}\n", "3: ppo.objective_weights.a: found the text 'b', expected a number"),

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from plaudit.cli.shell import Debug, Overrides, Profile, Quiet, RecipeFile, Round, errors_in_one_line
+from plaudit.cli import judge
+from plaudit.cli.shell import ActGroup, Debug, Overrides, Profile, Quiet, RecipeFile, Round, errors_in_one_line
 
 if TYPE_CHECKING:
     from plaudit.recipe import Recipe
@@ -28,7 +29,13 @@ def add_to(app: typer.Typer) -> None:
     app.command()(run)
     app.command()(demo)
     for act, words in ACTS.items():
-        app.command(act, help=words, rich_help_panel="One act of a round")(_act_verb(act))
+        if act == "reward":
+            group = typer.Typer(cls=ActGroup, help=words, no_args_is_help=True)
+            group.command(ActGroup.act, help=words)(_act_verb(act))
+            judge.add_to(group)
+            app.add_typer(group, name=act, rich_help_panel="One act of a round")
+        else:
+            app.command(act, help=words, rich_help_panel="One act of a round")(_act_verb(act))
 
 
 def run(

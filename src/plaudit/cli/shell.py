@@ -9,9 +9,10 @@ import shlex
 import sys
 from collections.abc import Generator
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from plaudit.types import PlauditError
 
@@ -31,6 +32,18 @@ Profile = Annotated[
     bool, typer.Option("--profile", help="Trace a few steps of each act that trains: trace.json in the act's folder.")
 ]
 Round = Annotated[int, typer.Option("--round", min=0, help="Which round, counted from 0.")]
+
+
+class ActGroup(TyperGroup):
+    """A verb that does an act, with further verbs below it: `plaudit reward RECIPE`, `plaudit reward evaluate ...`."""
+
+    act = "train"
+    """The verb that may be left out."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = [self.act, *args]
+        return super().parse_args(ctx, args)
 
 
 @contextlib.contextmanager

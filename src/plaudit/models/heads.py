@@ -10,15 +10,25 @@ from torch import Tensor, nn
 
 
 class ScoreHead(nn.Module):
-    """States [..., D] -> raw scores [..., O]. Starts as N(0, 1/(D+1)) without bias (Stiennon et al. 2020)."""
+    """States [..., D] -> raw scores [..., E, O] of E members. Starts as N(0, 1/(D+1)) without bias (Stiennon et al.
+    2020), and remembers where: members differ by what they began as."""
 
-    def __init__(self, width: int, objectives: int, *, seed: int) -> None:
+    start_EOD: Tensor
+
+    def __init__(self, width: int, objectives: int, *, members: int = 1, seed: int) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        self.weight = nn.Parameter(torch.randn(objectives, width, generator=generator) / math.sqrt(width + 1))
+        start_EOD = torch.randn(members, objectives, width, generator=generator) / math.sqrt(width + 1)
+        self.register_buffer("start_EOD", start_EOD)
+        self.weight_EOD = nn.Parameter(start_EOD.clone())
+
+    def strayed(self) -> Tensor:
+        """-log of the prior that each weight was drawn from, at where it is now (nats, less a constant)."""
+        return (self.weight_EOD - self.start_EOD).square().sum() * (self.weight_EOD.shape[-1] + 1) / 2
 
     def forward(self, states: Tensor) -> Tensor:
-        return states.float() @ self.weight.T
+        members, objectives, width = self.weight_EOD.shape
+        return (states.float() @ self.weight_EOD.reshape(-1, width).T).unflatten(-1, (members, objectives))
 
 
 class ValueHead(nn.Module):

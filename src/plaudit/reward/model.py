@@ -24,25 +24,38 @@ from plaudit.types import Bundle, InputError, Prompt
 class RewardModel:
     """A trained judge as a `RewardFunction`: text in, scores_BO out, on the scale (raw - offset) / scale.
 
-    `offset_O` and `scale_O` are the mean and deviation of its raw scores over the SFT model's own responses, so
-    that a score of 0 is "as good as the model was", and 1 is one deviation better.
+    `offset_EO` and `scale_EO` are the mean and deviation of each member's raw scores over the SFT model's own
+    responses, so that a score of 0 is "as good as the model was", and 1 is one deviation better. The judge's score is
+    the mean of its members'.
     """
 
     def __init__(
-        self, trunk: Trunk, chat: Chat, objectives: Sequence[str], *, part: str, adapter: Adapter, seed: int
+        self,
+        trunk: Trunk,
+        chat: Chat,
+        objectives: Sequence[str],
+        *,
+        part: str,
+        adapter: Adapter,
+        members: int = 1,
+        seed: int,
     ) -> None:
         self.trunk, self.chat, self.part, self.adapter = trunk, chat, part, adapter
         self.objectives = tuple(objectives)
         trunk.add_part(part, adapter.kind, rank=adapter.rank, alpha=adapter.alpha, seed=seed)
-        self.head = ScoreHead(trunk.width, len(self.objectives), seed=seed).to(trunk.device)
-        self.offset_O = torch.zeros(len(self.objectives))
-        self.scale_O = torch.ones(len(self.objectives))
+        self.head = ScoreHead(trunk.width, len(self.objectives), members=members, seed=seed).to(trunk.device)
+        self.offset_EO = torch.zeros(members, len(self.objectives))
+        self.scale_EO = torch.ones(members, len(self.objectives))
+
+    @property
+    def members(self) -> int:
+        return len(self.offset_EO)
 
     def parameters(self) -> list[nn.Parameter]:
         return [*self.trunk.part(self.part).parameters(), *self.head.parameters()]
 
     def raw_scores(self, bundles: Sequence[Bundle]) -> Tensor:
-        """Raw scores [B, O] of the responses in a micro-batch of bundles (gradients flow)."""
+        """Raw scores [B, E, O] of the responses in a micro-batch of bundles (gradients flow)."""
         return self.head(last_states(self.trunk, bundles, part=self.part))
 
     def bundles(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[Bundle]:
@@ -58,40 +71,51 @@ class RewardModel:
         groups = shared_prompts(self.trunk, asked, [len(s) for s in said])
         return [bundle(asked[rows[0]], [said[r] for r in rows]) for rows in groups]
 
-    @torch.no_grad()
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
+        return self.by_member(prompts, responses).mean(dim=1)
+
+    @torch.no_grad()
+    def by_member(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
+        """Scores [B, E, O] of each member on its own scale: one pass through the network for all of them."""
         bundles = self.bundles(prompts, responses)
         scores: dict[int, Tensor] = {}
         for chosen in token_budget_batches([len(b) for b in bundles], self.trunk.tokens_per_batch):
-            found_BO = self.raw_scores([bundles[c] for c in chosen]).cpu()
-            scores |= zip(chosen, found_BO.split([len(bundles[c].lengths) for c in chosen]), strict=True)
-        raw_BO = (
-            torch.cat([scores[i] for i in range(len(bundles))]) if bundles else torch.zeros(0, len(self.objectives))
+            found_BEO = self.raw_scores([bundles[c] for c in chosen]).cpu()
+            scores |= zip(chosen, found_BEO.split([len(bundles[c].lengths) for c in chosen]), strict=True)
+        raw_BEO = (
+            torch.cat([scores[i] for i in range(len(bundles))]) if bundles else torch.zeros(0, *self.offset_EO.shape)
         )
-        return (raw_BO - self.offset_O) / self.scale_O
+        return (raw_BEO - self.offset_EO) / self.scale_EO
 
     def centre(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> None:
-        """Set offset and scale so that these responses score 0 on average, with deviation 1."""
-        self.offset_O, self.scale_O = torch.zeros_like(self.offset_O), torch.ones_like(self.scale_O)
-        raw_BO = self(prompts, responses)
-        self.offset_O = raw_BO.mean(dim=0)
-        deviation_O = raw_BO.std(dim=0, unbiased=False)
+        """Set offset and scale so that these responses score 0 on average, with deviation 1, to each member."""
+        self.offset_EO, self.scale_EO = torch.zeros_like(self.offset_EO), torch.ones_like(self.scale_EO)
+        raw_BEO = self.by_member(prompts, responses)
+        self.offset_EO = raw_BEO.mean(dim=0)
+        deviation_EO = raw_BEO.std(dim=0, unbiased=False)
         # Responses that all score the same say nothing about the scale: leave it.
-        self.scale_O = torch.where(deviation_O > 1e-6, deviation_O, torch.ones_like(deviation_O))
+        self.scale_EO = torch.where(deviation_EO > 1e-6, deviation_EO, torch.ones_like(deviation_EO))
+
+    def as_one(self) -> tuple[Tensor, Tensor]:
+        """(weights [O, D], offsets [O]): the mean of the members is one linear head on the states."""
+        per_raw_EO = 1 / self.scale_EO / len(self.scale_EO)
+        weight_OD = torch.einsum("eo,eod->od", per_raw_EO.to(self.head.weight_EOD), self.head.weight_EOD).detach()
+        return weight_OD, (per_raw_EO * self.offset_EO).sum(dim=0)
 
     def value_start(self, weights: Mapping[str, float]) -> ValueStart:
         """The value begins as the judge: V(s) = sum of w_o (head_o(s) - offset_o) / scale_o."""
         weights_O = torch.tensor([weights.get(o, 1.0) for o in self.objectives])
-        per_raw_O = weights_O / self.scale_O
-        weight_D = (per_raw_O.to(self.head.weight) @ self.head.weight).detach()
-        return ValueStart(part=self.part, weight_D=weight_D, bias=-float((per_raw_O * self.offset_O).sum()))
+        weight_OD, offset_O = self.as_one()
+        return ValueStart(
+            part=self.part, weight_D=weights_O.to(weight_OD) @ weight_OD, bias=-float(weights_O @ offset_O)
+        )
 
     # -- on disk ------------------------------------------------------------------------------------------------
 
     def save(self, folder: Path, *, export: bool = True) -> None:
         """`judge.safetensors` and `.json` are the truth; `model/` opens with AutoModelForSequenceClassification."""
         tensors = {f"part.{k}": v for k, v in self.trunk.part(self.part).state_dict().items()}
-        tensors |= {"head.weight": self.head.weight, "offset_O": self.offset_O, "scale_O": self.scale_O}
+        tensors |= {"head.weight_EOD": self.head.weight_EOD, "offset_EO": self.offset_EO, "scale_EO": self.scale_EO}
         save_tensors(folder / "judge.safetensors", tensors, {"trunk": self.trunk.hash()})
         about = {"objectives": list(self.objectives), "adapter": self.adapter.model_dump(), "trunk": self.trunk.hash()}
         (folder / "judge.json").write_text(json.dumps(about, indent=2) + "\n")
@@ -100,16 +124,17 @@ class RewardModel:
             self.export(folder / "model")
 
     def export(self, folder: Path) -> None:
-        """A merged sequence classifier: its logits are our raw scores; offset and scale stand in its config."""
+        """A merged sequence classifier: its logits less the offset in its config are the judge's scores."""
         merged = self.trunk.decoding_copy(self.part)
         config = copy.deepcopy(merged.config)
         config.id2label = dict(enumerate(self.objectives))
         config.label2id = {o: i for i, o in enumerate(self.objectives)}
         config.pad_token_id = self.chat.pad_id
-        config.reward_offset, config.reward_scale = self.offset_O.tolist(), self.scale_O.tolist()
+        weight_OD, offset_O = self.as_one()
+        config.reward_offset, config.reward_scale = offset_O.tolist(), [1.0] * len(self.objectives)
         classifier = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
         classifier.base_model.load_state_dict(merged.base_model.state_dict())
-        classifier.score.weight.data.copy_(self.head.weight.data)
+        classifier.score.weight.data.copy_(weight_OD)
         classifier.save_pretrained(folder, safe_serialization=True)
         self.chat.save(folder)
 
@@ -120,10 +145,12 @@ class RewardModel:
             raise InputError(f"there is no judge in {folder}")
         about = json.loads((folder / "judge.json").read_text())
         tensors = load_tensors(folder / "judge.safetensors", trunk_hash=trunk.hash())
-        judge = cls(trunk, chat, about["objectives"], part=part, adapter=Adapter(**about["adapter"]), seed=0)
+        members = len(tensors["offset_EO"])
+        adapter = Adapter(**about["adapter"])
+        judge = cls(trunk, chat, about["objectives"], part=part, adapter=adapter, members=members, seed=0)
         trunk.part(part).load_state_dict(
             {k.removeprefix("part."): v for k, v in tensors.items() if k.startswith("part.")}
         )
-        judge.head.weight.data.copy_(tensors["head.weight"])
-        judge.offset_O, judge.scale_O = tensors["offset_O"], tensors["scale_O"]
+        judge.head.weight_EOD.data.copy_(tensors["head.weight_EOD"])
+        judge.offset_EO, judge.scale_EO = tensors["offset_EO"], tensors["scale_EO"]
         return judge

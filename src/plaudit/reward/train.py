@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,20 +17,24 @@ from plaudit.models.optimization import MicroBatches, Stepper
 from plaudit.models.sequences import last_states
 from plaudit.progress import Journal
 from plaudit.recipe import Reward
-from plaudit.reward.loss import pair_accuracy, pairs_of, ranking_loss, ranks_of
+from plaudit.reward.likelihood import JudgementModel, Said, said_by
+from plaudit.reward.loss import pair_accuracy, ranks_of
 from plaudit.reward.model import RewardModel
 from plaudit.reward.probe import Pairs, fit_probe
 from plaudit.types import Bundle, InputError, Judgement, TrainingError
 
+ABOUT_PEOPLE = 0.03
+"""Learning rate of what is learned beside the judge: log-odds and scores, not weights of a network."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """One judgement as the judge takes it: K responses, mostly in one bundle, and their ranks."""
+    """One judgement as the judge takes it: K responses, mostly in one bundle, and what was said of them."""
 
     bundles: tuple[Bundle, ...]
-    ranks_K: Tensor
-    objective: int
-    margin: float
+    said: Said
+    weights_E: Tensor
+    """How often each member of the judge has drawn the prompt."""
 
     @property
     def num_tokens(self) -> int:
@@ -43,27 +49,33 @@ def train_judge(
     *,
     seed: int,
     journal: Journal,
-) -> dict[str, float]:
-    """Train in place; returns the last losses and accuracies. Judgements of one prompt must be on one side."""
+) -> dict[str, Any]:
+    """Train in place; returns the last losses and accuracies, and what was learned of annotators where the recipe asks
+    for it. Judgements of one prompt must be on one side."""
     if not training:
         raise InputError("no rankings are left to train the judge on")
-    rankings, testing = prepare(judge, training), prepare(judge, held_out)
+    people = sorted({j.annotator for j in training})
+    model = JudgementModel(config.likelihood, objectives=len(judge.objectives), annotators=people)
+    model.to(judge.trunk.device)
+    rankings = prepare(judge, model, training, draw=seed if config.bootstrap else None)
+    testing = prepare(judge, model, held_out)
     steps_per_epoch = math.ceil(len(rankings) / config.batch_size)
     num_steps = steps_per_epoch * config.epochs
-    stepper = Stepper([(judge.parameters(), config.optimizer.learning_rate)], config.optimizer, num_steps)
+    groups = [(judge.parameters(), config.optimizer.learning_rate), (model.trained(), ABOUT_PEOPLE)]
+    stepper = Stepper(groups, config.optimizer, num_steps)
     micro = MicroBatches(config.tokens_per_microbatch)
     now: dict[str, float] = {}
     tested: dict[str, float] = {}
     if config.head_start == "probe":
         now = start_from_probe(judge, rankings, [j.prompt.id for j in training], config, seed=seed)
-        tested = evaluate(judge, testing, config) if testing else {}
+        tested = evaluate(judge, model, testing, config) if testing else {}
         journal.log(0, now | tested)
 
     for step in journal.track(range(num_steps), "training the judge", num_steps):
         epoch, place = divmod(step, steps_per_epoch)
         order = np.random.default_rng([seed, epoch]).permutation(len(rankings))
         batch = [rankings[i] for i in order[place * config.batch_size : (place + 1) * config.batch_size]]
-        attempt = partial(batch_gradients, judge, batch)
+        attempt = partial(batch_gradients, judge, model, batch, config, len(rankings))
         loss, accuracy = micro.run(attempt, drop=stepper.drop, where=f"Act II, step {step}")
         if not math.isfinite(loss):
             raise TrainingError(
@@ -75,35 +87,65 @@ def train_judge(
         now |= {"loss": loss, "accuracy": accuracy}
         metrics = now | {"learning_rate": rate, "grad_norm": grad_norm}
         if testing and place + 1 == steps_per_epoch:
-            tested = evaluate(judge, testing, config)
+            tested = evaluate(judge, model, testing, config)
             metrics |= tested
         journal.log(step + 1, metrics)
     # Not the accuracy: that of the last training batch says little.
     now.pop("accuracy", None)
-    return now | tested | {"rankings": float(len(rankings)), "steps": float(num_steps)}
+    now |= {"rankings": float(len(rankings)), "steps": float(num_steps)}
+    return now | tested | model.figures(training)
 
 
-def batch_gradients(judge: RewardModel, batch: Sequence[Ranking], tokens_per_microbatch: int) -> tuple[float, float]:
-    """Add up the gradients of a batch of rankings: its mean loss, and its pair accuracy."""
+def batch_gradients(
+    judge: RewardModel,
+    model: JudgementModel,
+    batch: Sequence[Ranking],
+    config: Reward,
+    of_all: int,
+    tokens_per_microbatch: int,
+) -> tuple[float, float]:
+    """Add up the gradients of a batch of rankings: its mean loss, and its pair accuracy. Priors count once for all
+    `of_all` rankings."""
     loss, correct, decided = 0.0, 0.0, 0
+    if model.config.annotators == "reliability":
+        (model.prior() / of_all).backward()
+    if judge.members > 1 and config.anchor:
+        (config.anchor * judge.head.strayed() / judge.members / of_all).backward()
     for group in whole_rankings(batch, tokens_per_microbatch):
-        losses, right, pairs = judge_rankings(judge, group)
-        micro_loss = losses.sum() / len(batch)
+        losses_RE, right, pairs = judge_rankings(judge, model, group)
+        weights_RE = torch.stack([ranking.weights_E for ranking in group]).to(losses_RE)
+        micro_loss = (weights_RE * losses_RE).sum() / judge.members / len(batch)
         micro_loss.backward()
         loss, correct, decided = loss + micro_loss.item(), correct + right, decided + pairs
     return loss, correct / max(decided, 1)
 
 
-def prepare(judge: RewardModel, judgements: Sequence[Judgement]) -> list[Ranking]:
+def prepare(
+    judge: RewardModel, model: JudgementModel, judgements: Sequence[Judgement], *, draw: int | None = None
+) -> list[Ranking]:
+    """Judgements as the judge takes them; with the seed `draw` each of several members has a bootstrap of its own."""
     return [
         Ranking(
             bundles=tuple(judge.bundles([j.prompt] * len(j.responses), [r.text for r in j.responses])),
-            ranks_K=ranks_of(j.ranking, len(j.responses)),
-            objective=judge.objectives.index(j.objective),
-            margin=j.strength or 0.0,
+            said=said_by(
+                j,
+                ranks_of(j.ranking, len(j.responses)),
+                objective=judge.objectives.index(j.objective),
+                annotator=model.index_of(j.annotator),
+            ),
+            weights_E=torch.ones(judge.members) if draw is None else drawn(j.prompt.id, judge.members, seed=draw),
         )
         for j in judgements
     ]
+
+
+def drawn(prompt: str, members: int, *, seed: int) -> Tensor:
+    """How often each member has drawn a prompt in its bootstrap: Poisson of 1, whatever else there is. Who is alone has
+    drawn each once."""
+    if members == 1:
+        return torch.ones(1)
+    digest = hashlib.sha256(f"{seed}/{prompt}".encode()).digest()[:8]
+    return torch.from_numpy(np.random.default_rng(int.from_bytes(digest)).poisson(1.0, members)).float()
 
 
 @torch.no_grad()
@@ -119,27 +161,28 @@ def start_from_probe(
     places = {id(r): i for i, r in enumerate(rankings)}
     for group in whole_rankings(rankings, config.tokens_per_microbatch):
         found_BD = last_states(judge.trunk, [b for r in group for b in r.bundles], part=judge.part).float().cpu()
-        states += found_BD.split([len(r.ranks_K) for r in group])
+        states += found_BD.split([len(r.said.ranks_K) for r in group])
         order += [places[id(r)] for r in group]
     figures: dict[str, float] = {}
     for o, objective in enumerate(judge.objectives):
-        chosen = [(rankings[i], states_KD, prompts[i]) for i, states_KD in zip(order, states, strict=True)]
+        chosen = [(rankings[i].said, states_KD, prompts[i]) for i, states_KD in zip(order, states, strict=True)]
         chosen = [one for one in chosen if one[0].objective == o]
         if chosen:
-            weight_D, ridge, loss = fit_probe(pairs_for_probe(*zip(*chosen, strict=True)), seed=seed)
-            judge.head.weight[o] = weight_D
+            pairs = pairs_for_probe(*zip(*chosen, strict=True), margin=config.likelihood.margin)
+            weight_D, ridge, loss = fit_probe(pairs, seed=seed)
+            judge.head.weight_EOD[:, o] = weight_D
             figures |= {f"probe_loss/{objective}": loss, f"probe_ridge/{objective}": ridge}
     return figures
 
 
-def pairs_for_probe(rankings: Sequence[Ranking], states: Sequence[Tensor], prompts: Sequence[str]) -> Pairs:
-    made = [pairs_of(r.ranks_K, margin=r.margin) for r in rankings]
+def pairs_for_probe(said: Sequence[Said], states: Sequence[Tensor], prompts: Sequence[str], *, margin: float) -> Pairs:
+    counts = [len(one.first_M) for one in said]
     return Pairs(
-        differences_MD=torch.cat([s[first] - s[second] for s, (first, second, _, _) in zip(states, made, strict=True)]),
-        targets_M=torch.cat([targets for _, _, targets, _ in made]).double(),
-        margins_M=torch.cat([shift for _, _, _, shift in made]).double(),
-        weights_M=torch.cat([torch.full((len(t),), 1 / len(t)) for _, _, t, _ in made]).double(),
-        prompts=[p for p, (_, _, t, _) in zip(prompts, made, strict=True) for _ in range(len(t))],
+        differences_MD=torch.cat([s[one.first_M] - s[one.second_M] for s, one in zip(states, said, strict=True)]),
+        targets_M=torch.cat([one.chance_M for one in said]).double(),
+        margins_M=torch.cat([one.shift_M for one in said]).double() * margin,
+        weights_M=torch.cat([torch.full((count,), 1 / count) for count in counts]).double(),
+        prompts=[p for p, count in zip(prompts, counts, strict=True) for _ in range(count)],
     )
 
 
@@ -156,26 +199,26 @@ def whole_rankings(batch: Sequence[Ranking], budget: int) -> list[list[Ranking]]
     return groups
 
 
-def judge_rankings(judge: RewardModel, rankings: Sequence[Ranking]) -> tuple[Tensor, float, int]:
-    """Loss of each ranking [R], pairs in the right order, pairs that are no ties."""
-    scores_BO = judge.raw_scores([b for r in rankings for b in r.bundles])
-    losses: list[Tensor] = []
+def judge_rankings(judge: RewardModel, model: JudgementModel, rankings: Sequence[Ranking]) -> tuple[Tensor, float, int]:
+    """Loss of each ranking to each member [R, E]; pairs in the right order by their mean, pairs that are no ties."""
+    said = [ranking.said for ranking in rankings]
+    scores_BEO = judge.raw_scores([b for r in rankings for b in r.bundles])
     correct, decided = 0.0, 0
-    start = 0
-    for ranking in rankings:
-        scores_K = scores_BO[start : start + len(ranking.ranks_K), ranking.objective]
-        start += len(ranking.ranks_K)
-        losses.append(ranking_loss(scores_K, ranking.ranks_K, margin=ranking.margin))
-        right, pairs = pair_accuracy(scores_K.detach().cpu(), ranking.ranks_K)
+    mean_BO = scores_BEO.detach().mean(dim=1).cpu()
+    for one, scores_KO in zip(said, mean_BO.split([len(s.ranks_K) for s in said]), strict=True):
+        right, pairs = pair_accuracy(scores_KO[:, one.objective], one.ranks_K)
         correct, decided = correct + right, decided + pairs
-    return torch.stack(losses), correct, decided
+    losses_RE = torch.stack([model.losses(scores_BO, said) for scores_BO in scores_BEO.unbind(dim=1)], dim=1)
+    return losses_RE, correct, decided
 
 
 @torch.no_grad()
-def evaluate(judge: RewardModel, rankings: Sequence[Ranking], config: Reward) -> dict[str, float]:
-    """Mean loss per ranking (nats) and pair accuracy on rankings that were not trained on."""
+def evaluate(
+    judge: RewardModel, model: JudgementModel, rankings: Sequence[Ranking], config: Reward
+) -> dict[str, float]:
+    """Mean loss per ranking (nats, the mean over members) and pair accuracy on rankings that were not trained on."""
     loss, correct, decided = 0.0, 0.0, 0
     for group in whole_rankings(rankings, config.tokens_per_microbatch):
-        losses, right, pairs = judge_rankings(judge, group)
-        loss, correct, decided = loss + losses.sum().item(), correct + right, decided + pairs
+        losses_RE, right, pairs = judge_rankings(judge, model, group)
+        loss, correct, decided = loss + losses_RE.mean(dim=1).sum().item(), correct + right, decided + pairs
     return {"held_out_loss": loss / len(rankings), "held_out_accuracy": correct / max(decided, 1)}

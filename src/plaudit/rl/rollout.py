@@ -18,8 +18,9 @@ from plaudit.models.sequences import bundle, predicting_states, run_lower, share
 from plaudit.models.trunk import Trunk
 from plaudit.progress import Phases
 from plaudit.recipe import PPO
+from plaudit.rl.shaping import cautious
 from plaudit.tensors import token_logprobs
-from plaudit.types import Bundle, InputError, Prompt, RewardFunction, Rollout, Sampling
+from plaudit.types import Bundle, Ensemble, InputError, Prompt, RewardFunction, Rollout, Sampling
 
 POLICY, VALUE = "policy", "value"
 
@@ -64,7 +65,7 @@ def collect(
     remember(trunk, prompt_tokens, sampled, closing=chat.eos_ids[0])
     texts = [chat.text_of(s.tokens, config.stop) for s in sampled]
     with phases("reward"):
-        scores_BO = checked_scores(reward, [prompt for prompt, _ in repeated], texts)
+        scores_BEO = checked_scores(reward, [prompt for prompt, _ in repeated], texts)
     tokens_BT, mask_BT, sampler_logprobs_BT = response_grid(sampled, trunk.device)
     recompute = recomputes(trunk, config)
     with phases("score"):
@@ -82,7 +83,8 @@ def collect(
         sampler_logprobs_BT=sampler_logprobs_BT,
         ref_logprobs_BT=ref_logprobs_BT,
         values_BT=values_BT,
-        scores_BO=scores_BO,
+        scores_BO=cautious(scores_BEO, config.take, deviations=config.take_deviations),
+        spread_BO=scores_BEO.std(dim=1, unbiased=False),
         bundles=tuple(bundles),
     )
 
@@ -116,20 +118,26 @@ def bundles_of(trunk: Trunk, prompt_tokens: Sequence[Tensor], sampled: Sequence[
 
 
 def checked_scores(reward: RewardFunction, prompts: Sequence[Prompt], texts: Sequence[str]) -> Tensor:
-    """The reward's scores [B, O]; anything else than one finite number per response and objective is an error."""
-    scores_BO = torch.as_tensor(reward(prompts, texts), dtype=torch.float32).cpu()
-    expected = (len(texts), len(reward.objectives))
-    if tuple(scores_BO.shape) != expected:
+    """The reward's scores [B, E, O], E = 1 where it has no members; anything else than one finite number for each of
+    them, response and objective is an error."""
+    if isinstance(reward, Ensemble):
+        scores_BEO = torch.as_tensor(reward.by_member(prompts, texts), dtype=torch.float32).cpu()
+    else:
+        scores_BEO = torch.as_tensor(reward(prompts, texts), dtype=torch.float32).cpu().unsqueeze(1)
+    responses, objectives = len(texts), len(reward.objectives)
+    shape = tuple(scores_BEO.shape)
+    if scores_BEO.dim() != 3 or (shape[0], shape[2]) != (responses, objectives):
+        found = shape if isinstance(reward, Ensemble) else (*shape[:1], *shape[2:])
         raise InputError(
-            f"the reward function returned shape {tuple(scores_BO.shape)}, expected {expected} (responses, objectives)"
+            f"the reward function returned shape {found}, expected {(responses, objectives)} (responses, objectives)"
         )
-    if not bool(scores_BO.isfinite().all()):
-        row = int((~scores_BO.isfinite()).any(dim=1).nonzero()[0])
+    if not bool(scores_BEO.isfinite().all()):
+        row = int((~scores_BEO.isfinite()).flatten(1).any(dim=1).nonzero()[0])
         raise InputError(
-            f"the reward function returned {scores_BO[row].tolist()} for the response {texts[row][:80]!r}: "
+            f"the reward function returned {scores_BEO[row].flatten().tolist()} for the response {texts[row][:80]!r}: "
             "scores must be finite"
         )
-    return scores_BO
+    return scores_BEO
 
 
 def response_grid(sampled: Sequence[Generated], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

@@ -29,6 +29,18 @@ def kl_estimate(logprobs: Tensor, ref_logprobs: Tensor, estimator: Literal["k1",
             return torch.expm1(-k1) + k1
 
 
+def cautious(scores_BEO: Tensor, take: Literal["mean", "lower", "worst"], *, deviations: float) -> Tensor:
+    """What to believe of E members' scores [B, E, O]: their mean, the mean less so many of their deviations, or the
+    worst of them (Coste et al. 2023). Members that agree are taken at their word by all three."""
+    match take:
+        case "mean":
+            return scores_BEO.mean(dim=1)
+        case "lower":
+            return scores_BEO.mean(dim=1) - deviations * scores_BEO.std(dim=1, unbiased=False)
+        case "worst":
+            return scores_BEO.amin(dim=1)
+
+
 def combine_objectives(scores_BO: Tensor, objectives: Sequence[str], weights: Mapping[str, float]) -> Tensor:
     """One score per response [B]: the weighted sum; an objective that is not named weighs 1."""
     unknown = sorted(set(weights) - set(objectives))
@@ -38,6 +50,21 @@ def combine_objectives(scores_BO: Tensor, objectives: Sequence[str], weights: Ma
         )
     weights_O = torch.tensor([weights.get(o, 1.0) for o in objectives])
     return scores_BO @ weights_O.to(scores_BO)
+
+
+def bend_scores(score_B: Tensor, way: Literal["none", "sigmoid", "clip"], *, limit: float) -> Tensor:
+    """Scores [B] with their far ends drawn in, where a judge knows least and PPO goes first.
+
+    sigmoid: the score of 0, "as good as the first model was", is where the slope is 1, and no score passes `limit`
+    (sigma(r - r_ref), Fu et al. 2025, in units that leave the leash its length). clip: cut at +-limit.
+    """
+    match way:
+        case "none":
+            return score_B
+        case "sigmoid":
+            return 2 * limit * ((2 / limit * score_B).sigmoid() - 0.5)
+        case "clip":
+            return score_B.clamp(-limit, limit)
 
 
 def leave_one_out(score_B: Tensor, responses_per_prompt: int) -> Tensor:

@@ -1,0 +1,118 @@
+"""Judges taught by people of whom three in ten rank without having read: what is lost, and what is won back.
+
+    python benchmarks/careless.py                # ten seeds of the built-in world
+    python benchmarks/careless.py --quick        # one seed, few prompts: does everything still work?
+
+Writes benchmarks/results/careless.json. Per seed three judges learn from the same responses, on one SFT model: from
+people who read, from the same people with three of the ten careless, and from those again with
+`reward.likelihood.annotators: reliability`. Measured: pairs of held-out prompts in the order of the truth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bench import WORK, say
+from study import Record, Study, shown, t_interval
+
+from plaudit import Chat, Recipe, RewardModel, Trunk, load_recipe, run_act, train_judge
+from plaudit.data.responses import by_prompt, distinct_responses
+from plaudit.data.split import split_by_prompt
+from plaudit.evaluation.pairs import pair_accuracy, pair_outcomes
+from plaudit.feedback.collect import collect_judgements
+from plaudit.material import Material
+from plaudit.models.loading import load_causal_lm
+from plaudit.progress import Journal
+from plaudit.recipe_file import shipped_recipe
+from plaudit.run_folder import read_rows
+from plaudit.types import Judgement
+from plaudit.worlds.people import WEIGHTS, Person, crowd
+
+CARELESS = 3
+PEOPLE = 10
+SMALL = ["sft.examples=64", "sample.prompts=40", "sample.max_new_tokens=12"]
+WAYS = ("all read", "careless", "careless, found")
+
+
+def people(seed: int, careless: int) -> list[Person]:
+    """The world's ten; the first of them rank blindly, the others always read."""
+    everybody = crowd(PEOPLE, seed=seed)
+    return [replace(one, carelessness=1.0 if place < careless else 0.0) for place, one in enumerate(everybody)]
+
+
+def measure(recipe: Recipe, folder: Path) -> Record:
+    """Accuracy of the three judges, and what was learned of each annotator."""
+    for act in ("sft", "sample"):
+        run_act(recipe, act, quiet=True)
+    done = recipe.out / recipe.name / "round_0"
+    rows = by_prompt(read_rows(done / "responses" / "responses.jsonl"))
+    tasks = [(prompt, distinct) for prompt, said in rows if len(distinct := distinct_responses(said)) > 1]
+    world = Material(recipe).world
+    assert world is not None
+    sage = Person(name="truth", weights=WEIGHTS, temperature=1e-6, tie_width=0.0)
+    training, testing = split_by_prompt(tasks, recipe.reward.held_out, recipe.seed, lambda task: task[0])
+    true = [sage.judge(prompt, said, seed=0) for prompt, said in testing]
+    found: Record = {}
+    for way in WAYS:
+        log = folder / f"{way}.jsonl"
+        log.unlink(missing_ok=True)
+        annotators = people(recipe.seed, 0 if way == "all read" else CARELESS)
+        learned = collect_judgements(training, annotators, per_prompt=1, seed=recipe.seed, path=log)
+        accuracy, about = judge_of(recipe, done, learned, true, folder, finds=way == WAYS[2])
+        found[way] = {"accuracy": accuracy, "annotators": about}
+        say(f"seed {recipe.seed}  {way}: {accuracy:.3f}")
+    blind = [one.name for one in people(recipe.seed, CARELESS)[:CARELESS]]
+    lost = found[WAYS[0]]["accuracy"] - found[WAYS[1]]["accuracy"]
+    won = found[WAYS[2]]["accuracy"] - found[WAYS[1]]["accuracy"]
+    return found | {"blind": blind, "lost": lost, "won_back": won}
+
+
+def judge_of(
+    recipe: Recipe, done: Path, learned: Sequence[Judgement], true: Sequence[Judgement], folder: Path, *, finds: bool
+) -> tuple[float, Record]:
+    likelihood = recipe.reward.likelihood.model_copy(update={"annotators": "reliability" if finds else "alike"})
+    config = recipe.reward.model_copy(update={"likelihood": likelihood})
+    model = str(done / "sft" / "model")
+    trunk = Trunk(load_causal_lm(model))
+    judge = RewardModel(trunk, Chat.load(model), ["overall"], part="reward", adapter=config.adapter, seed=recipe.seed)
+    with Journal(folder, quiet=True) as journal:
+        trained = train_judge(judge, learned, [], config, seed=recipe.seed, journal=journal)
+    texts = [(one.prompt, response.text) for one in true for response in one.responses]
+    scores = iter(judge([prompt for prompt, _ in texts], [text for _, text in texts])[:, 0].tolist())
+    rows = [[next(scores) for _ in one.responses] for one in true]
+    return pair_accuracy(pair_outcomes(true, rows), resamples=100).value, trained.get("annotators", {})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
+    parser.add_argument("--prompts", type=int, default=1600, help="ranked once each")
+    parser.add_argument("--out", type=Path, default=Path("runs/careless"))
+    parser.add_argument("--quick", action="store_true", help="one seed, few prompts")
+    arguments = parser.parse_args()
+    study = Study("careless", quick=arguments.quick)
+    out = WORK / "careless" if arguments.quick else arguments.out
+    parts: list[Record] = []
+    for seed in arguments.seeds[:1] if arguments.quick else arguments.seeds:
+        more = SMALL if arguments.quick else [f"sample.prompts={arguments.prompts}"]
+        changes = [f"seed={seed}", f"out={out}", f"name=seed_{seed}", *more]
+        recipe = load_recipe(shipped_recipe("demo"), changes)
+        folder = out / f"seed_{seed}" / "careless"
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = {"seed": seed, "prompts": recipe.sample.prompts, "reward": recipe.reward.model_dump(mode="json")}
+        parts.append(study.part(settings, lambda recipe=recipe, folder=folder: measure(recipe, folder)))
+    lost, won = (statistics.mean(part[key] for part in parts) for key in ("lost", "won_back"))
+    accuracy = {way: t_interval([part[way]["accuracy"] for part in parts]) for way in WAYS}
+    summary = {"accuracy": accuracy, "lost": lost, "won_back": won, "share": won / lost if lost > 0 else None}
+    study.conclude("careless", summary)
+    for way, one in accuracy.items():
+        print(f"{way}: {shown(one)}")
+    print(f"lost {lost:.3f}, won back {won:.3f}" + (f", {won / lost:.0%}" if lost > 0 else ""))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""The verbs about a judge: how good it is on rankings that it has not seen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from plaudit.cli.shell import Debug, errors_in_one_line
+from plaudit.types import OVERALL, InputError, Judgement
+
+
+def add_to(group: typer.Typer) -> None:
+    group.command()(evaluate)
+
+
+def evaluate(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A run folder (its newest judge), a classifier's folder or Hugging Face name, the URL of a service, "
+            "or package.module:function.",
+        ),
+    ],
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE[=OBJECTIVE]...", help="Rankings in any format, that the judge has not learned."),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of intervals and folds.")] = 0,
+    debug: Debug = False,
+) -> None:
+    """How often a judge is right and on what, whether it means what it says, and what moves it that should not."""
+    with errors_in_one_line(debug, goes_on=False):
+        named = [_named(given) for given in files]
+        judgements, sources = _read(named)
+        from plaudit.evaluation.judge_report import report_on_judge
+        from plaudit.evaluation.rewardbench import score_benchmark
+        from plaudit.reward.ready import open_reward
+
+        judge = open_reward(_judge_of(model))
+        figures = report_on_judge(judge, judgements, sources=sources, seed=seed)
+        scored = {name: score_benchmark(judge, name, objective=objective) for name, objective in named}
+        benchmarks = {Path(name).name: found for name, found in scored.items() if found is not None}
+        figures |= {"benchmarks": benchmarks} if benchmarks else {}
+        typer.echo(json.dumps(figures, indent=2) if as_json else _words(figures))
+
+
+def _judge_of(model: str) -> str:
+    """A run's newest judge is the classifier that it exported."""
+    folder = Path(model)
+    if not (folder / "recipe.yaml").is_file():
+        return model
+    rounds = [int(path.parts[-3].removeprefix("round_")) for path in folder.glob("round_*/reward/model")]
+    if not rounds:
+        raise InputError(f"{folder}: this run has no judge yet: `plaudit reward` trains one")
+    return str(folder / f"round_{max(rounds)}" / "reward" / "model")
+
+
+def _named(given: str) -> tuple[str, str]:
+    """(file, objective) of FILE=OBJECTIVE, or of a file alone."""
+    name, sign, objective = given.rpartition("=")
+    return (name, objective) if sign and not Path(given).exists() else (given, OVERALL)
+
+
+def _read(files: Sequence[tuple[str, str]]) -> tuple[list[Judgement], list[str]]:
+    from plaudit.data.formats import read_judgements
+
+    judgements: list[Judgement] = []
+    sources: list[str] = []
+    for name, objective in files:
+        found = read_judgements(name, objective=objective).items
+        judgements += found
+        sources += [Path(name).name] * len(found)
+    return judgements, sources
+
+
+def _words(figures: Mapping[str, Any]) -> str:
+    """The figures for people: one line each."""
+
+    def interval(one: Mapping[str, float], digits: int = 3) -> str:
+        return f"{one['value']:.{digits}f} ({one['low']:.{digits}f} to {one['high']:.{digits}f})"
+
+    scaled: Mapping[str, Any] = figures["calibration"].get("scaled", {})
+    lines = [
+        f"accuracy            {interval(figures['accuracy'])} on {figures['pairs']} pairs",
+        f"longer or shorter   {figures['length_baseline']:.3f}; the judge: {interval(figures['beats_length'])} more",
+        f"first or last shown {figures['majority_baseline']:.3f}",
+        f"calibration error   {figures['ece']:.3f}; a perfect judge stays below "
+        f"{figures['calibration']['ece_of_a_perfect_judge']:.3f} on as many pairs",
+    ]
+    if scaled:
+        temperature = figures["calibration"]["temperature"]
+        lines.append(
+            f"  at temperature    {temperature:.2f}: {scaled['ece']:.3f}, below {scaled['ece_of_a_perfect_judge']:.3f}"
+        )
+    lines += [
+        f"nll                 {interval(figures['nll'])}" + (f", scaled {interval(scaled['nll'])}" if scaled else "")
+    ]
+    lines += [f"brier               {interval(figures['brier'])}"]
+    correlation = figures["length_correlation"]
+    shown = ["–" if value is None else f"{value:+.2f}" for value in (correlation["all"], correlation["within_prompt"])]
+    lines += [f"score and length    correlate {shown[0]}, within a prompt {shown[1]}"]
+    for kind, slices in figures["slices"].items():
+        lines.append(f"by {kind}")
+        lines += [f"  {interval(one['accuracy'])}  {one['pairs']:>6} pairs  {name}" for name, one in slices.items()]
+    for name, benchmark in figures.get("benchmarks", {}).items():
+        lines.append(f"{name}: {benchmark['score']:.3f} by the benchmark's own rules")
+        parts = benchmark.get("sections") or benchmark["subsets"]
+        lines += [f"  {value:.3f}  {part}" for part, value in parts.items()]
+    for objective, changes in figures["sensitivity"].items():
+        lines.append(f"changes that add nothing move {objective} by")
+        lines += [
+            f"  {one['effect']['value']:+.3f}  {one['answers']:>6} answers  {name}" for name, one in changes.items()
+        ]
+    return "\n".join(lines)

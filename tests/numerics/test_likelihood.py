@@ -1,0 +1,169 @@
+"""What a batch of judgements costs, and what is learned of those who made them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+import tiny
+from plaudit.recipe import Likelihood
+from plaudit.reward.likelihood import JudgementModel, Said, said_by
+from plaudit.reward.loss import plackett_luce_loss, ranking_loss, ranks_of
+from plaudit.types import Judgement, Response
+
+WAYS = [
+    Likelihood(),
+    Likelihood(ties="davidson", margin=0.5),
+    Likelihood(ties="rao_kupper", smoothing=0.1),
+    Likelihood(ranking="plackett_luce"),
+    Likelihood(annotators="reliability"),
+]
+RANKINGS = [((2,), (0, 1)), ((0,), (1,)), ((1, 3), (0,), (2,)), ((1,), (0,))]
+OBJECTIVES = [0, 1, 1, 0]
+STRENGTHS = [None, 1.5, 0.5, None]
+
+
+def judgement(
+    ranking: tuple[tuple[int, ...], ...],
+    *,
+    annotator: str = "ann",
+    shown: tuple[int, ...] = (),
+    strength: float | None = None,
+) -> Judgement:
+    count = sum(map(len, ranking))
+    return Judgement(
+        id="",
+        prompt=tiny.asked("what"),
+        responses=tuple(Response(text=str(i)) for i in range(count)),
+        ranking=ranking,
+        annotator=annotator,
+        display_order=shown,
+        strength=strength,
+    )
+
+
+def said(one: Judgement, model: JudgementModel, objective: int = 0) -> Said:
+    ranks = ranks_of(one.ranking, len(one.responses))
+    return said_by(one, ranks, objective=objective, annotator=model.index_of(one.annotator))
+
+
+def batch(model: JudgementModel) -> list[Said]:
+    rows = zip(RANKINGS, OBJECTIVES, STRENGTHS, strict=True)
+    return [said(judgement(ranking, strength=strength), model, objective) for ranking, objective, strength in rows]
+
+
+def model_of(config: Likelihood, *annotators: str) -> JudgementModel:
+    return JudgementModel(config, objectives=2, annotators=annotators)
+
+
+@pytest.mark.parametrize("config", WAYS, ids=lambda c: f"{c.ranking}-{c.ties}-{c.annotators}")
+def test_judgements_in_company_cost_what_they_cost_alone(config: Likelihood) -> None:
+    model = model_of(config, "ann")
+    scores = torch.randn(11, 2, generator=torch.Generator().manual_seed(1))
+    together = model.losses(scores, batch(model))
+    start = 0
+    for one, found in zip(batch(model), together, strict=True):
+        rows = scores[start : start + len(one.ranks_K)]
+        start += len(one.ranks_K)
+        assert found.item() == pytest.approx(model.losses(rows, [one]).item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("config", WAYS[:4], ids=lambda c: f"{c.ranking}-{c.ties}")
+def test_a_batch_costs_what_the_formulas_say(config: Likelihood) -> None:
+    model = model_of(config, "ann")
+    with torch.no_grad():
+        model.log_tie_O.copy_(torch.tensor([-0.5, 0.7]))
+    scores = torch.randn(11, 2, generator=torch.Generator().manual_seed(1))
+    start = 0
+    rows = zip(RANKINGS, OBJECTIVES, STRENGTHS, model.losses(scores, batch(model)), strict=True)
+    for ranking, objective, strength, found in rows:
+        ranks = ranks_of(ranking, sum(map(len, ranking)))
+        own = scores[start : start + len(ranks), objective]
+        start += len(ranks)
+        if config.ranking == "plackett_luce":
+            expected = plackett_luce_loss(own, ranks)
+        else:
+            expected = ranking_loss(
+                own,
+                ranks,
+                margin=config.margin * (strength or 0.0),
+                ties=config.ties,
+                log_tie=model.log_tie_O[objective],
+                smoothing=config.smoothing,
+            )
+        assert found.item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_one_who_errs_and_looks_at_the_first_place() -> None:
+    """By hand: eta = 0.1, the first place worth 0.5, D = ln 4 - 0.5, and the better one was shown second."""
+    model = model_of(Likelihood(annotators="reliability"), "ann")
+    with torch.no_grad():
+        model.mistakes_A[0] = math.log(0.2 / 0.8)
+        model.first_A[0] = 0.5
+    assert model.flip_A[0].item() == pytest.approx(0.1)
+    scores = torch.tensor([[math.log(4), 0.0], [0.0, 0.0]])
+
+    def cost(shown: tuple[int, ...], ranking: tuple[tuple[int, ...], ...] = ((0,), (1,))) -> float:
+        return model.losses(scores, [said(judgement(ranking, shown=shown), model)]).item()
+
+    def expected(difference: float) -> float:
+        return -math.log(0.8 / (1 + math.exp(-difference)) + 0.1)
+
+    assert cost((1, 0)) == pytest.approx(expected(math.log(4) - 0.5), abs=1e-6)
+    assert cost((0, 1)) == pytest.approx(expected(math.log(4) + 0.5), abs=1e-6)
+    assert cost(()) == pytest.approx(expected(math.log(4)), abs=1e-6)
+    assert cost((1, 0), ((1,), (0,))) == pytest.approx(expected(0.5 - math.log(4)), abs=1e-6)
+
+
+def test_careless_people_are_found_and_so_is_what_they_fall_for() -> None:
+    """Known scores; three people err in 2, 25 and 50 of a hundred pairs, and one gives a point to the first place."""
+    rng = np.random.default_rng(0)
+    errs, leans = {"ann": 0.02, "ben": 0.25, "cem": 0.5, "dot": 0.02}, {"dot": 1.0}
+    model = model_of(Likelihood(annotators="reliability"), *errs)
+    scores, rows = [], []
+    for name, err in errs.items():
+        for _ in range(600):
+            pair = rng.normal(size=2) * 2
+            shown = (0, 1) if rng.random() < 0.5 else (1, 0)
+            difference = pair[0] - pair[1] + leans.get(name, 0.0) * (1 if shown == (0, 1) else -1)
+            wins = rng.random() < 1 / (1 + math.exp(-difference))
+            wins = wins != (rng.random() < err)
+            rows.append(said(judgement(((0,), (1,)) if wins else ((1,), (0,)), annotator=name, shown=shown), model))
+            scores += [[pair[0], 0.0], [pair[1], 0.0]]
+    known = torch.tensor(scores, dtype=torch.float32)
+    optimizer = torch.optim.LBFGS(model.trained(), max_iter=60, line_search_fn="strong_wolfe")
+
+    def cost() -> Tensor:
+        optimizer.zero_grad()
+        total = model.losses(known, rows).sum() + model.prior()
+        total.backward()
+        return total
+
+    optimizer.step(cost)  # pyright: ignore[reportArgumentType]
+    found = dict(zip(errs, zip(model.flip_A.tolist(), model.first_A.tolist(), strict=False), strict=False))
+    assert found["ann"][0] < 0.06
+    assert found["ben"][0] == pytest.approx(0.25, abs=0.06)
+    assert found["cem"][0] > 0.4
+    assert found["dot"][1] == pytest.approx(1.0, abs=0.3)
+    assert abs(found["ann"][1]) < 0.3
+    # Nobody in particular stays what annotators usually are.
+    assert model.flip_A[-1].item() == pytest.approx(0.08, abs=1e-3)
+    figures = model.figures([judgement(((0,), (1,)), annotator="ben")] * 3)["annotators"]
+    assert figures["ben"]["judgements"] == 3
+    assert figures["ann"]["judgements"] == 0
+    assert figures["cem"]["mistakes"] == pytest.approx(found["cem"][0])
+
+
+def test_what_is_not_asked_for_is_not_learned() -> None:
+    assert model_of(Likelihood(), "ann").trained() == []
+    assert len(model_of(Likelihood(ties="davidson"), "ann").trained()) == 1
+    assert len(model_of(Likelihood(ties="davidson", annotators="reliability"), "ann").trained()) == 3
+    assert model_of(Likelihood(), "ann").figures([]) == {}
+    for more in ({"ties": "davidson"}, {"smoothing": 0.1}, {"annotators": "reliability"}):
+        with pytest.raises(ValidationError, match="ranking: pairs"):
+            Likelihood.model_validate({"ranking": "plackett_luce", **more})
