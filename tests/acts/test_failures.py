@@ -46,7 +46,7 @@ def scripted(tmp_path: Path, tiny_folder: Path, reward: str = "tiny:count_yes", 
 
 
 def test_a_reward_that_is_not_a_number(tmp_path: Path, tiny_folder: Path) -> None:
-    with pytest.raises(InputError, match=r"reward function returned \[nan\] for the response"):
+    with pytest.raises(InputError, match=r"tiny:not_a_number returned \[nan\] as 'yes' for the response"):
         run(scripted(tmp_path, tiny_folder, "tiny:not_a_number"), quiet=True)
     code, said = command(scripted(tmp_path, tiny_folder, "tiny:not_a_number"), tmp_path)
     assert code == InputError.exit_code

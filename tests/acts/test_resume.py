@@ -189,7 +189,7 @@ def test_a_second_judge_that_ppo_never_sees(tmp_path: Path, tiny_folder: Path) -
     assert {"judge", "second_judge"} <= set(only["evaluation"])
     folder = result.folder / "round_0" / "reward"
     first, second = load_file(folder / "judge.safetensors"), load_file(folder / "second" / "judge.safetensors")
-    assert not torch.equal(first["head.weight"], second["head.weight"])
+    assert not torch.equal(first["head.weight_EOD"], second["head.weight_EOD"])
 
 
 def test_pairs_from_a_file_need_no_world_and_no_sampling(tmp_path: Path, tiny_folder: Path) -> None:

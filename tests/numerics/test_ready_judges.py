@@ -132,12 +132,12 @@ def test_a_service_that_is_away_or_refuses(serve: Callable[[Reply], str]) -> Non
 @pytest.mark.parametrize(
     ("scores", "says"),
     [
-        ([[1.0, 2.0]], r"expected scores of shape \(2, 2\)"),
-        ([1.0, 2.0], r"expected scores of shape \(2, 2\)"),
+        ([[1.0, 2.0]], r"expected \(2, 2\) \(responses, objectives\)"),
+        ([1.0, 2.0], r"expected \(2, 2\) \(responses, objectives\)"),
         ([[1.0, 2.0], [1.0, None]], '"scores" must hold 2 rows of 2 numbers'),
         ([[1.0, 2.0], [1.0]], '"scores" must hold 2 rows of 2 numbers'),
         ("none", '"scores" must hold 2 rows of 2 numbers'),
-        ([[1.0, 2.0], [1.0, float("nan")]], r"the score of a response is nan for 'turns'.*'two'"),
+        ([[1.0, 2.0], [1.0, float("nan")]], r"returned \[nan\] as 'turns' for the response 'two'"),
     ],
 )
 def test_an_answer_that_cannot_be_used(scores: object, says: str, serve: Callable[[Reply], str]) -> None:
@@ -168,5 +168,7 @@ def test_a_function_is_checked_too() -> None:
         Checked(Odd("a", "a"), "odd")
     with pytest.raises(InputError, match="each once; got"):
         Checked(Odd(), "odd")
-    with pytest.raises(InputError, match=r"shape \(1, 1\).*got list"):
-        Checked(Odd("a", gives=[[1.0]]), "odd")([tiny.asked("what")], ["yes"])
+    with pytest.raises(InputError, match=r"odd returned shape \(1,\), expected \(1, 1\)"):
+        Checked(Odd("a", gives=[1.0]), "odd")([tiny.asked("what")], ["yes"])
+    with pytest.raises(InputError, match="odd returned str, which is no table of numbers"):
+        Checked(Odd("a", gives="much"), "odd")([tiny.asked("what")], ["yes"])

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 import tiny
+from plaudit.answers import checked_scores
 from plaudit.recipe import Adapter
 from plaudit.rl.ppo import minibatch_gradients, update
-from plaudit.rl.rollout import POLICY, VALUE, checked_scores, read_off
+from plaudit.rl.rollout import POLICY, VALUE, read_off
 from plaudit.types import InputError, Prompt
 from steps import FULL, GRIDS, LORA, advantages_like, config, gradients_of, ready, rolled_out, sequences_of
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from plaudit.answers import checked_scores
 from plaudit.data.batching import token_budget_batches
 from plaudit.models.costs import tokens_at_a_time
 from plaudit.models.loading import choose_device, may_be_model
@@ -62,22 +63,7 @@ class Checked:
             raise InputError(f"{name}: a reward names its objectives, each once; got {list(self.objectives)}")
 
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
-        scores_BO = self.reward(prompts, responses)
-        expected = (len(responses), len(self.objectives))
-        if not isinstance(cast(object, scores_BO), Tensor) or tuple(scores_BO.shape) != expected:
-            got = tuple(scores_BO.shape) if isinstance(cast(object, scores_BO), Tensor) else type(scores_BO).__name__
-            raise InputError(
-                f"{self.name}: expected scores of shape {expected}, one a response and objective, got {got}"
-            )
-        scores_BO = scores_BO.detach().float().cpu()
-        bad = (~scores_BO.isfinite()).nonzero()
-        if len(bad):
-            row, column = bad[0].tolist()
-            raise InputError(
-                f"{self.name}: the score of a response is {float(scores_BO[row, column])} for "
-                f"{self.objectives[column]!r}, and must be finite; the response is {responses[row][:120]!r}"
-            )
-        return scores_BO
+        return checked_scores(self.reward, prompts, responses, name=self.name).mean(dim=1)
 
 
 # -- a model --------------------------------------------------------------------------------------------------------

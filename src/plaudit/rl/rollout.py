@@ -8,6 +8,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from plaudit.answers import checked_scores
 from plaudit.data.batching import token_budget_batches
 from plaudit.data.chat import Chat
 from plaudit.models.decoding import Decoder
@@ -20,7 +21,7 @@ from plaudit.progress import Phases
 from plaudit.recipe import PPO
 from plaudit.rl.shaping import cautious
 from plaudit.tensors import token_logprobs
-from plaudit.types import Bundle, Ensemble, InputError, Prompt, RewardFunction, Rollout, Sampling
+from plaudit.types import Bundle, Prompt, RewardFunction, Rollout, Sampling
 
 POLICY, VALUE = "policy", "value"
 
@@ -115,29 +116,6 @@ def bundles_of(trunk: Trunk, prompt_tokens: Sequence[Tensor], sampled: Sequence[
         return [bundle(states[rows[0]][0], [states[r][1][: len(said[r])] for r in rows]) for rows in groups]
     bundles = [bundle(prompt_tokens[rows[0]], [said[r] for r in rows]) for rows in groups]
     return run_lower(trunk, bundles) if trunk.remembers(sum(map(len, bundles))) else bundles
-
-
-def checked_scores(reward: RewardFunction, prompts: Sequence[Prompt], texts: Sequence[str]) -> Tensor:
-    """The reward's scores [B, E, O], E = 1 where it has no members; anything else than one finite number for each of
-    them, response and objective is an error."""
-    if isinstance(reward, Ensemble):
-        scores_BEO = torch.as_tensor(reward.by_member(prompts, texts), dtype=torch.float32).cpu()
-    else:
-        scores_BEO = torch.as_tensor(reward(prompts, texts), dtype=torch.float32).cpu().unsqueeze(1)
-    responses, objectives = len(texts), len(reward.objectives)
-    shape = tuple(scores_BEO.shape)
-    if scores_BEO.dim() != 3 or (shape[0], shape[2]) != (responses, objectives):
-        found = shape if isinstance(reward, Ensemble) else (*shape[:1], *shape[2:])
-        raise InputError(
-            f"the reward function returned shape {found}, expected {(responses, objectives)} (responses, objectives)"
-        )
-    if not bool(scores_BEO.isfinite().all()):
-        row = int((~scores_BEO.isfinite()).flatten(1).any(dim=1).nonzero()[0])
-        raise InputError(
-            f"the reward function returned {scores_BEO[row].flatten().tolist()} for the response {texts[row][:80]!r}: "
-            "scores must be finite"
-        )
-    return scores_BEO
 
 
 def response_grid(sampled: Sequence[Generated], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
