@@ -29,8 +29,8 @@ LOG_1_E1, LOG_1_E2 = 0.3132617, 0.1269280
 """log(1 + exp(-1)) and log(1 + exp(-2)): what a pair costs that is right by 1 and by 2."""
 
 
-def loss_of(scores: list[float], ranks: list[int], **more: float) -> float:
-    return ranking_loss(torch.tensor(scores), torch.tensor(ranks), **more).item()
+def loss_of(scores: list[float], ranks: list[int], *, margin: float = 0.0) -> float:
+    return ranking_loss(torch.tensor(scores), torch.tensor(ranks), margin=margin).item()
 
 
 def test_ranks_of_tie_groups() -> None:

@@ -49,7 +49,7 @@ def score_benchmark(judge: RewardFunction, path: str, *, objective: str = OVERAL
         if len(judge.objectives) > 1:
             known = ", ".join(judge.objectives)
             raise InputError(f"{path}: the judge has several objectives ({known}): name one as FILE=OBJECTIVE")
-        (objective,) = judge.objectives
+        objective = next(iter(judge.objectives))
     column = judge.objectives.index(objective)
     rows = [(row.fields, one) for row in read_rows(path) for one in form.judgements(row, objective)]
     texts = [(one.prompt, response.text) for _, one in rows for response in one.responses]
