@@ -3,9 +3,10 @@
     python benchmarks/careless.py                # ten seeds of the built-in world
     python benchmarks/careless.py --quick        # one seed, few prompts: does everything still work?
 
-Writes benchmarks/results/careless.json. Per seed three judges learn from the same responses, on one SFT model: from
-people who read, from the same people with three of the ten careless, and from those again with
-`reward.likelihood.annotators: reliability`. Measured: pairs of held-out prompts in the order of the truth.
+Writes benchmarks/results/careless.json. Per seed four judges learn from the same responses, on one SFT model: from
+people who read, from the same people with three of the ten careless, from those again with
+`reward.likelihood.annotators: reliability`, and from the seven who read alone, which nobody could know. Each prompt is
+ranked by several people. Measured: pairs of held-out prompts in the order of the truth.
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ from plaudit.types import Judgement
 from plaudit.worlds.people import WEIGHTS, Person, crowd
 
 CARELESS = 3
+TESTED = 1 / 3
+"""Share of the prompts that nobody ranks but the truth."""
 PEOPLE = 10
 SMALL = ["sft.examples=64", "sample.prompts=40", "sample.max_new_tokens=12"]
-WAYS = ("all read", "careless", "careless, found")
+WAYS = ("all read", "careless", "careless, found", "careless, left out")
 
 
 def people(seed: int, careless: int) -> list[Person]:
@@ -44,8 +47,8 @@ def people(seed: int, careless: int) -> list[Person]:
     return [replace(one, carelessness=1.0 if place < careless else 0.0) for place, one in enumerate(everybody)]
 
 
-def measure(recipe: Recipe, folder: Path) -> Record:
-    """Accuracy of the three judges, and what was learned of each annotator."""
+def measure(recipe: Recipe, folder: Path, per_prompt: int) -> Record:
+    """Accuracy of the judges, and what was learned of each annotator."""
     for act in ("sft", "sample"):
         run_act(recipe, act, quiet=True)
     done = recipe.out / recipe.name / "round_0"
@@ -54,18 +57,20 @@ def measure(recipe: Recipe, folder: Path) -> Record:
     world = Material(recipe).world
     assert world is not None
     sage = Person(name="truth", weights=WEIGHTS, temperature=1e-6, tie_width=0.0)
-    training, testing = split_by_prompt(tasks, recipe.reward.held_out, recipe.seed, lambda task: task[0])
+    training, testing = split_by_prompt(tasks, TESTED, recipe.seed, lambda task: task[0])
     true = [sage.judge(prompt, said, seed=0) for prompt, said in testing]
+    blind = [one.name for one in people(recipe.seed, CARELESS)[:CARELESS]]
     found: Record = {}
     for way in WAYS:
         log = folder / f"{way}.jsonl"
         log.unlink(missing_ok=True)
         annotators = people(recipe.seed, 0 if way == "all read" else CARELESS)
-        learned = collect_judgements(training, annotators, per_prompt=1, seed=recipe.seed, path=log)
+        learned = collect_judgements(training, annotators, per_prompt=per_prompt, seed=recipe.seed, path=log)
+        if way == WAYS[3]:
+            learned = [one for one in learned if one.annotator not in blind]
         accuracy, about = judge_of(recipe, done, learned, true, folder, finds=way == WAYS[2])
         found[way] = {"accuracy": accuracy, "annotators": about}
         say(f"seed {recipe.seed}  {way}: {accuracy:.3f}")
-    blind = [one.name for one in people(recipe.seed, CARELESS)[:CARELESS]]
     lost = found[WAYS[0]]["accuracy"] - found[WAYS[1]]["accuracy"]
     won = found[WAYS[2]]["accuracy"] - found[WAYS[1]]["accuracy"]
     return found | {"blind": blind, "lost": lost, "won_back": won}
@@ -90,7 +95,8 @@ def judge_of(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
-    parser.add_argument("--prompts", type=int, default=1600, help="ranked once each")
+    parser.add_argument("--prompts", type=int, default=1200, help="a third of them is for testing")
+    parser.add_argument("--per-prompt", type=int, default=3, help="people who rank each prompt")
     parser.add_argument("--out", type=Path, default=Path("runs/careless"))
     parser.add_argument("--quick", action="store_true", help="one seed, few prompts")
     arguments = parser.parse_args()
@@ -103,8 +109,11 @@ def main() -> None:
         recipe = load_recipe(shipped_recipe("demo"), changes)
         folder = out / f"seed_{seed}" / "careless"
         folder.mkdir(parents=True, exist_ok=True)
-        settings = {"seed": seed, "prompts": recipe.sample.prompts, "reward": recipe.reward.model_dump(mode="json")}
-        parts.append(study.part(settings, lambda recipe=recipe, folder=folder: measure(recipe, folder)))
+        settings = {"seed": seed, "prompts": recipe.sample.prompts, "per_prompt": arguments.per_prompt}
+        settings |= {"reward": recipe.reward.model_dump(mode="json")}
+        parts.append(
+            study.part(settings, lambda recipe=recipe, folder=folder: measure(recipe, folder, arguments.per_prompt))
+        )
     lost, won = (statistics.mean(part[key] for part in parts) for key in ("lost", "won_back"))
     accuracy = {way: t_interval([part[way]["accuracy"] for part in parts]) for way in WAYS}
     summary = {"accuracy": accuracy, "lost": lost, "won_back": won, "share": won / lost if lost > 0 else None}

@@ -236,8 +236,8 @@ class Likelihood(Section):
     smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     """Chance that is kept for the other one of a pair."""
     annotators: Literal["alike", "reliability"] = "alike"
-    """reliability: learned with the judge, how often each annotator names the wrong one, and what the first place on
-    the page is worth to him."""
+    """reliability: how often each annotator names the wrong one, and what the first place on the page is worth to him.
+    It takes an epoch more, in which they are found."""
 
     @model_validator(mode="after")
     def _of_pairs(self) -> Self:
@@ -326,6 +326,8 @@ class PPO(Section):
     value_start: Literal["judge", "zero"] = "judge"
     """Where the value begins. A judge trained on few pairs is a poor one in mid-sentence: then zero is better."""
     missing_eos_penalty: Annotated[float, Field(ge=0)] = 1.0
+    unfamiliar_penalty: Annotated[float, Field(ge=0)] = 0.0
+    """Taken off the score of a response that is stranger to the judge than 19 in 20 of its held-out answers."""
     stop_epochs_at_kl: Annotated[float, Field(gt=0)] | None = 0.1
     """Approximate KL to the sampling policy at which the epochs of a step end early."""
     old_logprobs: Literal["auto", "sampler", "recomputed"] = "auto"
@@ -399,6 +401,8 @@ class Recipe(Section):
             )
         if begins_as_judge and self.ppo.value_adapter != self.reward.adapter:
             raise ValueError("ppo.value_adapter must equal reward.adapter where ppo.value_start is judge")
+        if self.reward.epochs == 0 and self.reward.likelihood.annotators == "reliability":
+            raise ValueError("reward.likelihood.annotators: reliability is found in training: reward.epochs is 0")
         if self.reward.epochs == 0 and self.reward.head_start != "probe":
             raise ValueError("reward.epochs is 0: nothing would be learned, unless reward.head_start is probe")
         if self.ppo.baseline == "leave_one_out" and self.ppo.responses_per_prompt < 2:

@@ -12,7 +12,7 @@ from plaudit.contest import Contest
 from plaudit.data.formats import content_hash
 from plaudit.data.responses import response_row
 from plaudit.data.split import split_by_prompt
-from plaudit.evaluation.judge import judge_figures
+from plaudit.evaluation.judge_report import report_on_judge
 from plaudit.feedback.project import RESPONSES
 from plaudit.labels import Labels
 from plaudit.material import Material
@@ -34,6 +34,8 @@ Act = Literal["sft", "sample", "reward", "ppo", "evaluate"]
 FOLDERS: dict[Act, str] = {
     "sft": "sft", "sample": "responses", "reward": "reward", "ppo": "ppo", "evaluate": "evaluation",
 }  # fmt: skip
+ENOUGH_ANSWERS = 2000
+"""From which a judge learns what is usual."""
 SAMPLING, CENTRING = -1, -1_000_000
 """Occasions on which models speak (a round counts down from the first); PPO's steps are 0 and more."""
 
@@ -217,8 +219,9 @@ class Job:
         journal.rewind(-1)
         trained = train_judge(judge, training, held_out, config, seed=seed, journal=journal)
         judge.centre(*own)
+        judge.learn_what_is_usual(answers_of(training), answers_of(unseen))
         judge.save(folder)
-        figures = judge_figures(judge, unseen, resamples=self.recipe.evaluation.resamples, seed=self.recipe.seed)
+        figures = report_on_judge(judge, unseen, resamples=self.recipe.evaluation.resamples, seed=self.recipe.seed)
         trunk.remove_part("reward")
         return trained | figures
 
@@ -385,6 +388,13 @@ class Job:
 
     def _judge_source(self, index: int) -> str | None:
         return source_of(str(self.path(index, "reward", "judge.safetensors")))
+
+
+def answers_of(judgements: Sequence[Judgement]) -> tuple[list[Prompt], list[str]]:
+    """Every response that was judged, once for each judgement; of very many some, evenly spread."""
+    every = [(j.prompt, r.text) for j in judgements for r in j.responses]
+    some = every[:: max(1, len(every) // ENOUGH_ANSWERS)]
+    return [prompt for prompt, _ in some], [text for _, text in some]
 
 
 def source_of(path: str | None) -> str | None:

@@ -142,13 +142,21 @@ class RewardFunction(Protocol):
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor: ...
 
 
-@runtime_checkable
-class Ensemble(RewardFunction, Protocol):
-    """A reward of several members, whose differences say how sure it is. Called like any other it gives their mean."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judged:
+    """What a judge says of responses, and how sure it can be. float32 on the CPU."""
 
-    def by_member(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
-        """scores_BEO, float32 on the CPU."""
-        ...
+    scores_BEO: Tensor
+    """Of each of E members: where they differ nobody knows."""
+    strange_B: Tensor | None = None
+    """Share of the answers held out in its training that lie nearer to what it learned from; None: not known."""
+
+
+@runtime_checkable
+class Judge(RewardFunction, Protocol):
+    """A reward that knows its doubts. Called like any other it gives the mean of its members."""
+
+    def judged(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Judged: ...
 
 
 Truth = Callable[[Prompt, str], Mapping[str, float]]
@@ -230,6 +238,8 @@ class Rollout:
     """As the recipe takes them: the mean of a reward's members, or what a cautious reader makes of them."""
     spread_BO: Tensor
     """Deviation between the members of the reward; 0 where it has one."""
+    strange_B: Tensor | None
+    """How unlike what the judge learned from (`Judged.strange_B`); None where the reward cannot say."""
     bundles: tuple[Bundle, ...]
     """What the trunk's top takes. Bundle after bundle, their responses are the rows of the grid; the last token of
     each is left out, since nothing is read from it."""

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from torch import Tensor
 
 import tiny
 from plaudit.recipe import Likelihood
@@ -136,21 +135,16 @@ def test_careless_people_are_found_and_so_is_what_they_fall_for() -> None:
             rows.append(said(judgement(((0,), (1,)) if wins else ((1,), (0,)), annotator=name, shown=shown), model))
             scores += [[pair[0], 0.0], [pair[1], 0.0]]
     known = torch.tensor(scores, dtype=torch.float32)
-    optimizer = torch.optim.LBFGS(model.trained(), max_iter=60, line_search_fn="strong_wolfe")
-
-    def cost() -> Tensor:
-        optimizer.zero_grad()
-        total = model.losses(known, rows).sum() + model.prior()
-        total.backward()
-        return total
-
-    optimizer.step(cost)  # pyright: ignore[reportArgumentType]
+    # A young judge: its scores are four times too small, and it has a fifth of the pairs the wrong way round.
+    young = torch.where(torch.rand(len(known) // 2, generator=torch.Generator().manual_seed(3)) < 0.2, -1.0, 1.0)
+    model.find_annotators(rows, list((known / 4 * young.repeat_interleave(2)[:, None]).split(2)))
     found = dict(zip(errs, zip(model.flip_A.tolist(), model.first_A.tolist(), strict=False), strict=False))
-    assert found["ann"][0] < 0.06
-    assert found["ben"][0] == pytest.approx(0.25, abs=0.06)
+    assert found["ann"][0] < 0.08
+    assert found["ben"][0] == pytest.approx(0.25, abs=0.08)
     assert found["cem"][0] > 0.4
-    assert found["dot"][1] == pytest.approx(1.0, abs=0.3)
-    assert abs(found["ann"][1]) < 0.3
+    assert found["dot"][1] == pytest.approx(1.0, abs=0.4)
+    assert abs(found["ann"][1]) < 0.4
+    assert not any(parameter.requires_grad for parameter in (model.mistakes_A, model.first_A))
     # Nobody in particular stays what annotators usually are.
     assert model.flip_A[-1].item() == pytest.approx(0.08, abs=1e-3)
     figures = model.figures([judgement(((0,), (1,)), annotator="ben")] * 3)["annotators"]
@@ -162,7 +156,7 @@ def test_careless_people_are_found_and_so_is_what_they_fall_for() -> None:
 def test_what_is_not_asked_for_is_not_learned() -> None:
     assert model_of(Likelihood(), "ann").trained() == []
     assert len(model_of(Likelihood(ties="davidson"), "ann").trained()) == 1
-    assert len(model_of(Likelihood(ties="davidson", annotators="reliability"), "ann").trained()) == 3
+    assert len(model_of(Likelihood(ties="davidson", annotators="reliability"), "ann").trained()) == 1
     assert model_of(Likelihood(), "ann").figures([]) == {}
     for more in ({"ties": "davidson"}, {"smoothing": 0.1}, {"annotators": "reliability"}):
         with pytest.raises(ValidationError, match="ranking: pairs"):

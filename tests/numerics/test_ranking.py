@@ -128,7 +128,7 @@ def test_k_forward_passes_for_all_pairs(shares: bool, passes: int) -> None:
     prepared = prepare(judge, plain(judge), rankings())
     rows: list[int] = []
     judge.trunk.register_forward_hook(lambda _module, inputs, _output: rows.append(len(inputs[0])))
-    losses, _, decided = judge_rankings(judge, plain(judge), prepared)
+    losses, _, decided, _ = judge_rankings(judge, plain(judge), prepared)
     assert sum(rows) == passes
     assert losses.shape == (3, 1)
     assert decided == 3 + 1 + 4  # of 3 + 1 + 6 pairs, two are ties
@@ -145,7 +145,7 @@ def test_rankings_in_company_cost_what_they_cost_alone(kind: str) -> None:
             parameter.grad = None
         costs: list[float] = []
         for group in whole_rankings(prepared, budget):
-            losses, _, _ = judge_rankings(judge, plain(judge), group)
+            losses, _, _, _ = judge_rankings(judge, plain(judge), group)
             (losses.sum() / len(prepared)).backward()
             costs += losses[:, 0].tolist()
         return costs, [parameter.grad.clone() for parameter in judge.parameters() if parameter.grad is not None]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import tiny
-from plaudit.answers import checked_scores
+from plaudit.answers import ask
 from plaudit.recipe import Adapter
 from plaudit.rl.ppo import minibatch_gradients, update
 from plaudit.rl.rollout import POLICY, VALUE, read_off
@@ -187,11 +187,11 @@ class Wrong(tiny.CountWord):
 
 def test_scores_must_be_one_finite_number_each() -> None:
     prompts, texts = tiny.questions(2), ["yes", "no red"]
-    assert checked_scores(Wrong([[1], [2]]), prompts, texts).tolist() == [[[1.0]], [[2.0]]]
+    assert ask(Wrong([[1], [2]]), prompts, texts).scores_BEO.tolist() == [[[1.0]], [[2.0]]]
     with pytest.raises(InputError, match=r"shape \(2,\), expected \(2, 1\)"):
-        checked_scores(Wrong([1.0, 2.0]), prompts, texts)
+        ask(Wrong([1.0, 2.0]), prompts, texts)
     with pytest.raises(InputError, match=r"shape \(2, 2\), expected \(2, 1\)"):
-        checked_scores(Wrong([[1.0, 2.0], [1.0, 2.0]]), prompts, texts)
+        ask(Wrong([[1.0, 2.0], [1.0, 2.0]]), prompts, texts)
     for bad in (float("nan"), float("inf")):
         with pytest.raises(InputError, match=r"'no red'.*must be finite"):
-            checked_scores(Wrong([[1.0], [bad]]), prompts, texts)
+            ask(Wrong([[1.0], [bad]]), prompts, texts)

@@ -38,7 +38,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Pat
     recipe = tiny.recipe(
         tmp_path_factory.mktemp("documented"),
         tiny_folder,
-        reward={"second_judge": True, "head_start": "probe"},
+        reward={"second_judge": True, "head_start": "probe", "likelihood": {"annotators": "reliability"}},
         ppo={"old_logprobs": "recomputed"},
         evaluation={"ceiling": "tiny:count_yes"},
     )

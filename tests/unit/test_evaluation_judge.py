@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from plaudit.data.formats import prompt_of
-from plaudit.evaluation.judge import judge_figures
+from plaudit.evaluation.judge import hear, judge_figures
 from plaudit.evaluation.winrate import by_panel, by_scores
 from plaudit.reward.scale import Standardised
-from plaudit.types import Judgement, Prompt, Response
+from plaudit.types import Judgement, Prompt, Response, RewardFunction
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,20 @@ def pair(number: int, objective: str, better: str, worse: str) -> Judgement:
     return Judgement(id=str(number), prompt=prompt, responses=responses, ranking=((0,), (1,)), objective=objective)
 
 
+def rows_of(judge: RewardFunction, held_out: Sequence[Judgement]) -> list[list[float]]:
+    return [one.scores_K for one in hear(judge, held_out)]
+
+
 def test_each_ranking_is_scored_by_its_own_objective() -> None:
     """Helpful prefers the longer, harmless the shorter: a length rule of its own for each is right every time."""
     held_out = [pair(i, "helpful", "long answer", "short") for i in range(5)]
     held_out += [pair(i + 5, "harmless", "short", "long answer") for i in range(5)]
     right = Table({"long answer": (2.0, 0.0), "short": (1.0, 3.0)})  # each head is wrong about the other's pairs
-    figures = judge_figures(right, held_out, resamples=50, seed=0)
+    figures = judge_figures(right.objectives, held_out, rows_of(right, held_out), resamples=50, seed=0)
     assert figures["accuracy"]["value"] == 1.0
     assert figures["beats_length"]["value"] == 0.0
     half = Table({"long answer": (2.0, 3.0), "short": (1.0, 0.0)})  # right on helpful, wrong on harmless
-    figures = judge_figures(half, held_out, resamples=50, seed=0)
+    figures = judge_figures(half.objectives, held_out, rows_of(half, held_out), resamples=50, seed=0)
     assert figures["accuracy"]["value"] == 0.5
     assert figures["objectives"]["helpful"]["accuracy"]["value"] == 1.0
     assert figures["objectives"]["harmless"]["accuracy"]["value"] == 0.0
@@ -63,7 +67,7 @@ def test_each_ranking_is_scored_by_its_own_objective() -> None:
 
 
 def test_nothing_held_out_gives_no_figures() -> None:
-    assert judge_figures(Table({}), [], resamples=50, seed=0) == {}
+    assert judge_figures(["helpful"], [], [], resamples=50, seed=0) == {"objectives": {"helpful": {}}}
 
 
 def test_a_panel_votes_and_a_tie_counts_half() -> None:

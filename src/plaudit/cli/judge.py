@@ -44,6 +44,8 @@ def evaluate(
 
         judge = open_reward(_judge_of(model))
         figures = report_on_judge(judge, judgements, sources=sources, seed=seed)
+        if "accuracy" not in figures:
+            raise InputError("every ranking is one tie: there is nothing that a judge could be right about")
         scored = {name: score_benchmark(judge, name, objective=objective) for name, objective in named}
         benchmarks = {Path(name).name: found for name, found in scored.items() if found is not None}
         figures |= {"benchmarks": benchmarks} if benchmarks else {}

@@ -3,22 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from plaudit.answers import ask
 from plaudit.evaluation.pairs import beats_length, display_baseline, length_baseline, pair_accuracy, pair_outcomes
+from plaudit.intervals import Floats
 from plaudit.types import Judgement, RewardFunction
 
 
-def judge_figures(judge: RewardFunction, held_out: Sequence[Judgement], *, resamples: int, seed: int) -> dict[str, Any]:
-    """Accuracy on held-out rankings with its interval, and the baselines; all together and per objective.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Heard:
+    """What a judge says of the K responses of one judgement, by the objective that it speaks of."""
 
-    Each ranking is scored by the objective it speaks about. Empty where nothing was held out.
-    """
-    if not held_out:
-        return {}
-    texts = [(j.prompt, r.text) for j in held_out for r in j.responses]
-    scores = iter(judge([prompt for prompt, _ in texts], [text for _, text in texts]).tolist())
-    rows = [[next(scores)[judge.objectives.index(j.objective)] for _ in j.responses] for j in held_out]
+    scores_K: list[float]
+    members_KE: Floats
+    strange_K: list[float] | None
+    """None: the judge does not know what is strange to it."""
+
+
+def hear(judge: RewardFunction, judgements: Sequence[Judgement]) -> list[Heard]:
+    """The judge on every response of every judgement, in one call."""
+    texts = [(one.prompt, response.text) for one in judgements for response in one.responses]
+    said = ask(judge, [prompt for prompt, _ in texts], [text for _, text in texts], name="the judge")
+    ends = np.cumsum([len(one.responses) for one in judgements])[:-1]
+    scores = np.split(said.scores_BEO.double().numpy(), ends)
+    strange = [None] * len(judgements) if said.strange_B is None else np.split(said.strange_B.double().numpy(), ends)
+    found: list[Heard] = []
+    for one, scores_KEO, strange_K in zip(judgements, scores, strange, strict=True):
+        members_KE = scores_KEO[:, :, judge.objectives.index(one.objective)]
+        found.append(
+            Heard(
+                scores_K=members_KE.mean(axis=1).tolist(),
+                members_KE=members_KE,
+                strange_K=None if strange_K is None else strange_K.tolist(),
+            )
+        )
+    return found
+
+
+def judge_figures(
+    objectives: Sequence[str],
+    held_out: Sequence[Judgement],
+    rows: Sequence[Sequence[float]],
+    *,
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Accuracy on held-out rankings with its interval, and the baselines; all together and per objective. `rows` are
+    the judge's scores of each ranking's responses. No figures where no pair was decided."""
 
     def figures(objective: str | None) -> dict[str, Any]:
         chosen = [i for i, j in enumerate(held_out) if objective in (None, j.objective)]
@@ -34,7 +69,7 @@ def judge_figures(judge: RewardFunction, held_out: Sequence[Judgement], *, resam
             "beats_length": beats_length(judgements, chosen_rows, resamples=resamples, seed=seed).as_dict(),
         }
 
-    return figures(None) | {"objectives": {o: figures(o) for o in judge.objectives}}
+    return figures(None) | {"objectives": {o: figures(o) for o in objectives}}
 
 
 def best_length_rule(judgements: Sequence[Judgement]) -> float:

@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 
 from plaudit.evaluation.calibration import Differences, calibration
-from plaudit.evaluation.judge import judge_figures
+from plaudit.evaluation.foresight import auroc_interval
+from plaudit.evaluation.judge import Heard, hear, judge_figures
 from plaudit.evaluation.sensitivity import sensitivity
 from plaudit.intervals import mean_interval
 from plaudit.types import InputError, Judgement, Prompt, RewardFunction
 
+MOST_RESAMPLES = 500
+"""Of the chances that a sign of doubt is right, which take long."""
 MOST_CHANGED = 256
 """Answers that are changed and scored again."""
 LENGTHS = (20, 5)
@@ -29,6 +32,10 @@ class JudgedPair:
     prompt: str
     difference: float
     """The judge's score of the first less that of the second."""
+    spread: float
+    """Deviation between the members' differences; 0 of a judge that has one."""
+    strange: float | None
+    """How strange the stranger of the two is to the judge."""
     tied: bool
     longer_by: int
     """Words of the first less those of the second."""
@@ -52,15 +59,16 @@ def report_on_judge(
 ) -> dict[str, Any]:
     """Figures of a judge on rankings that it has not seen, for `plaudit reward evaluate` and the report.
 
-    `sources`: where each judgement is from (a file). InputError where no pair was decided, or where the judge does not
-    know an objective that the judgements speak of.
+    `sources`: where each judgement is from (a file). Where no pair was decided there is nothing to be right about, and
+    no figure. InputError where the judge does not know an objective that the judgements speak of.
     """
     judgements, sources = _spoken_to(judge, judgements, sources)
-    rows = scores_of(judge, judgements)
-    pairs = judged_pairs(judgements, rows, sources)
-    figures = judge_figures(judge, judgements, resamples=resamples, seed=seed)
+    heard = hear(judge, judgements)
+    rows = [one.scores_K for one in heard]
+    pairs = judged_pairs(judgements, heard, sources)
+    figures = judge_figures(judge.objectives, judgements, rows, resamples=resamples, seed=seed)
     if "accuracy" not in figures:
-        raise InputError("every ranking is one tie: there is nothing that a judge could be right about")
+        return figures
     calibrated = calibration(
         Differences(
             differences_M=np.array([pair.difference for pair in pairs]),
@@ -70,31 +78,21 @@ def report_on_judge(
         resamples=resamples,
         seed=seed,
     )
-    objectives = figures.pop("objectives")
     return {
         **figures,
         **{key: calibrated[key] for key in ("ece", "nll", "brier")},
         "calibration": calibrated,
-        "objectives": {name: found for name, found in objectives.items() if found},
         "slices": slices_of(pairs, resamples=resamples, seed=seed),
+        "foresight": foresight(pairs, resamples=min(resamples, MOST_RESAMPLES), seed=seed),
         "length_correlation": length_correlation(judgements, rows),
         "sensitivity": _sensitivity(judge, judgements, resamples=resamples, seed=seed),
     }
 
 
-def scores_of(judge: RewardFunction, judgements: Sequence[Judgement]) -> list[list[float]]:
-    """The judge's score of every response, by the objective that its judgement speaks of."""
-    texts = [(one.prompt, response.text) for one in judgements for response in one.responses]
-    found = iter(judge([prompt for prompt, _ in texts], [text for _, text in texts]).tolist())
-    return [[next(found)[judge.objectives.index(one.objective)] for _ in one.responses] for one in judgements]
-
-
-def judged_pairs(
-    judgements: Sequence[Judgement], rows: Sequence[Sequence[float]], sources: Sequence[str]
-) -> list[JudgedPair]:
+def judged_pairs(judgements: Sequence[Judgement], heard: Sequence[Heard], sources: Sequence[str]) -> list[JudgedPair]:
     """All C(K,2) pairs of every judgement, ties among them."""
     pairs: list[JudgedPair] = []
-    for one, scores, source in zip(judgements, rows, sources, strict=True):
+    for one, said, source in zip(judgements, heard, sources, strict=True):
         place = {index: rank for rank, group in enumerate(one.ranking) for index in group}
         words = [len(response.text.split()) for response in one.responses]
         for a, b in combinations(sorted(place), 2):
@@ -102,7 +100,9 @@ def judged_pairs(
             pairs.append(
                 JudgedPair(
                     prompt=one.prompt.id,
-                    difference=scores[first] - scores[second],
+                    difference=said.scores_K[first] - said.scores_K[second],
+                    spread=float((said.members_KE[first] - said.members_KE[second]).std()),
+                    strange=None if said.strange_K is None else max(said.strange_K[first], said.strange_K[second]),
                     tied=place[a] == place[b],
                     longer_by=words[first] - words[second],
                     strength=one.strength,
@@ -152,6 +152,28 @@ def slices_of(pairs: Sequence[JudgedPair], *, resamples: int, seed: int) -> dict
                 for name, own in sorted(members.items(), key=lambda item: _order(kind, item[0]))
             }
     return found
+
+
+def foresight(pairs: Sequence[JudgedPair], *, resamples: int, seed: int) -> dict[str, dict[str, float]]:
+    """Chance that a wrong pair is doubted more than a right one (0.5: by nobody's merit), by sign of doubt: scores that
+    are close, members that differ, answers that are strange. Signs that the judge does not give are left out."""
+    decided = [pair for pair in pairs if not pair.tied and pair.difference != 0]
+    wrong = [1.0 - pair.correct for pair in decided]
+    if not 0 < sum(wrong) < len(wrong):
+        return {}
+    signs: Mapping[str, Sequence[float]] = {
+        "close": [-abs(pair.difference) for pair in decided],
+        "members differ": [pair.spread for pair in decided],
+        "members differ for their mean": [pair.spread / (abs(pair.difference) + 1e-9) for pair in decided],
+        "strange": [-1.0 if pair.strange is None else pair.strange for pair in decided],
+    }
+    return {
+        name: auroc_interval(
+            doubts, wrong, groups=[pair.prompt for pair in decided], resamples=resamples, seed=seed
+        ).as_dict()
+        for name, doubts in signs.items()
+        if len(set(doubts)) > 1
+    }
 
 
 def length_correlation(judgements: Sequence[Judgement], rows: Sequence[Sequence[float]]) -> dict[str, float | None]:

@@ -69,10 +69,9 @@ class JudgementModel(nn.Module):
         self.config, self.names = config, tuple(annotators)
         self.number = {name: index for index, name in enumerate(self.names)}
         self.log_tie_O = nn.Parameter(torch.full((objectives,), -1.0), requires_grad=config.ties != "half")
-        learned = config.annotators == "reliability"
         usual = math.log(2 * USUAL_MISTAKES / (1 - 2 * USUAL_MISTAKES))
-        self.mistakes_A = nn.Parameter(torch.full((len(self.names) + 1,), usual), requires_grad=learned)
-        self.first_A = nn.Parameter(torch.zeros(len(self.names) + 1), requires_grad=learned)
+        self.mistakes_A = nn.Parameter(torch.full((len(self.names) + 1,), usual), requires_grad=False)
+        self.first_A = nn.Parameter(torch.zeros(len(self.names) + 1), requires_grad=False)
 
     def trained(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
@@ -85,8 +84,9 @@ class JudgementModel(nn.Module):
     def index_of(self, annotator: str) -> int:
         return self.number.get(annotator, len(self.names))
 
-    def losses(self, scores_BO: Tensor, said: Sequence[Said]) -> Tensor:
-        """The cost of each judgement [R]; rows of the scores are their responses, one judgement after the other."""
+    def losses(self, scores_BO: Tensor, said: Sequence[Said], *, own_mistakes: Tensor | None = None) -> Tensor:
+        """The cost of each judgement [R]; rows of the scores are their responses, one judgement after the other.
+        `own_mistakes`: chance that the judge itself has a pair the wrong way round, whoever judged it."""
         starts = [0]
         for one in said:
             starts.append(starts[-1] + len(one.ranks_K))
@@ -114,9 +114,36 @@ class JudgementModel(nn.Module):
             differences_M = differences_M + self.first_A[annotator_M] * joined("ahead_M")
             logprobs_M3 = outcome_logprobs(differences_M, ties=self.config.ties, log_tie=log_tie_M)
             logprobs_M3 = mistaken(logprobs_M3, self.flip_A[annotator_M])
+            if own_mistakes is not None:
+                logprobs_M3 = mistaken(logprobs_M3, own_mistakes.expand_as(differences_M))
         aims_M3 = aims_of(joined("chance_M"), ties=self.config.ties, smoothing=self.config.smoothing)
         costs_M = cross_entropy(logprobs_M3, aims_M3) / counts.to(scores_BO.device)[rows]
         return torch.zeros(len(said), device=scores_BO.device).index_add(0, rows, costs_M)
+
+    def find_annotators(self, said: Sequence[Said], scores: Sequence[Tensor]) -> None:
+        """Set each annotator's mistakes and what the first place is worth to him to the likeliest, under the prior.
+
+        `scores` [K, O] are the judge's from before it learned of these very judgements: what it has learned by heart
+        nobody contradicts. What is wrong with the judge is found with them and is nobody's fault: a slope, since its
+        scores are too small at first, and a chance to have a pair the wrong way round.
+        """
+        scores_BO = torch.cat(list(scores)).detach()
+        # Of a ranking's C(K,2) pairs, K - 1 are news.
+        news_R = torch.tensor([len(one.ranks_K) - 1.0 for one in said], device=scores_BO.device)
+        log_slope, own = (torch.tensor(x, device=scores_BO.device, requires_grad=True) for x in (0.0, -1.0))
+        found = [self.mistakes_A.requires_grad_(), self.first_A.requires_grad_()]
+        solver = torch.optim.LBFGS([log_slope, own, *found], max_iter=100, line_search_fn="strong_wolfe")
+
+        def cost() -> Tensor:
+            solver.zero_grad()
+            costs_R = self.losses(scores_BO * log_slope.exp(), said, own_mistakes=own.sigmoid() / 2)
+            total = (news_R * costs_R).sum() + self.prior()
+            total.backward()
+            return total
+
+        solver.step(cost)
+        for parameter in found:
+            parameter.requires_grad_(False).grad = None
 
     def prior(self) -> Tensor:
         """What it costs annotators to be unusual, in nats: few judgements say little of who made them."""

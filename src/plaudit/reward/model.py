@@ -18,7 +18,8 @@ from plaudit.models.heads import ScoreHead, ValueStart
 from plaudit.models.sequences import bundle, last_states, shared_prompts
 from plaudit.models.trunk import Trunk
 from plaudit.recipe import Adapter
-from plaudit.types import Bundle, InputError, Prompt
+from plaudit.reward.familiarity import Familiarity
+from plaudit.types import Bundle, InputError, Judged, Prompt
 
 
 class RewardModel:
@@ -46,6 +47,7 @@ class RewardModel:
         self.head = ScoreHead(trunk.width, len(self.objectives), members=members, seed=seed).to(trunk.device)
         self.offset_EO = torch.zeros(members, len(self.objectives))
         self.scale_EO = torch.ones(members, len(self.objectives))
+        self.familiarity: Familiarity | None = None
 
     @property
     def members(self) -> int:
@@ -72,20 +74,37 @@ class RewardModel:
         return [bundle(asked[rows[0]], [said[r] for r in rows]) for rows in groups]
 
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
-        return self.by_member(prompts, responses).mean(dim=1)
+        return self.judged(prompts, responses).scores_BEO.mean(dim=1)
 
     @torch.no_grad()
-    def by_member(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
-        """Scores [B, E, O] of each member on its own scale: one pass through the network for all of them."""
-        bundles = self.bundles(prompts, responses)
-        scores: dict[int, Tensor] = {}
-        for chosen in token_budget_batches([len(b) for b in bundles], self.trunk.tokens_per_batch):
-            found_BEO = self.raw_scores([bundles[c] for c in chosen]).cpu()
-            scores |= zip(chosen, found_BEO.split([len(bundles[c].lengths) for c in chosen]), strict=True)
-        raw_BEO = (
-            torch.cat([scores[i] for i in range(len(bundles))]) if bundles else torch.zeros(0, *self.offset_EO.shape)
+    def judged(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Judged:
+        """Scores of each member on its own scale, and how strange the answers are: one pass through the network."""
+        states_BD = self.states(prompts, responses)
+        raw_BEO = self.head(states_BD.to(self.trunk.device)).cpu()
+        return Judged(
+            scores_BEO=(raw_BEO - self.offset_EO) / self.scale_EO,
+            strange_B=None if self.familiarity is None else self.familiarity.strangeness(states_BD),
         )
-        return (raw_BEO - self.offset_EO) / self.scale_EO
+
+    @torch.no_grad()
+    def states(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
+        """What the heads read, at the EOS of each response [B, D], on the CPU."""
+        bundles = self.bundles(prompts, responses)
+        found: dict[int, Tensor] = {}
+        for chosen in token_budget_batches([len(b) for b in bundles], self.trunk.tokens_per_batch):
+            states_BD = last_states(self.trunk, [bundles[c] for c in chosen], part=self.part).float().cpu()
+            found |= zip(chosen, states_BD.split([len(bundles[c].lengths) for c in chosen]), strict=True)
+        return torch.cat([found[i] for i in range(len(bundles))]) if bundles else torch.zeros(0, self.trunk.width)
+
+    def by_member(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
+        """Scores [B, E, O] of each member on its own scale."""
+        return self.judged(prompts, responses).scores_BEO
+
+    def learn_what_is_usual(
+        self, training: tuple[Sequence[Prompt], Sequence[str]], held_out: tuple[Sequence[Prompt], Sequence[str]]
+    ) -> None:
+        """Remember what the answers of training look like to this judge, and how far held-out ones are from them."""
+        self.familiarity = Familiarity.of(self.states(*training), self.states(*held_out))
 
     def centre(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> None:
         """Set offset and scale so that these responses score 0 on average, with deviation 1, to each member."""
@@ -116,6 +135,7 @@ class RewardModel:
         """`judge.safetensors` and `.json` are the truth; `model/` opens with AutoModelForSequenceClassification."""
         tensors = {f"part.{k}": v for k, v in self.trunk.part(self.part).state_dict().items()}
         tensors |= {"head.weight_EOD": self.head.weight_EOD, "offset_EO": self.offset_EO, "scale_EO": self.scale_EO}
+        tensors |= self.familiarity.tensors() if self.familiarity is not None else {}
         save_tensors(folder / "judge.safetensors", tensors, {"trunk": self.trunk.hash()})
         about = {"objectives": list(self.objectives), "adapter": self.adapter.model_dump(), "trunk": self.trunk.hash()}
         (folder / "judge.json").write_text(json.dumps(about, indent=2) + "\n")
@@ -153,4 +173,5 @@ class RewardModel:
         )
         judge.head.weight_EOD.data.copy_(tensors["head.weight_EOD"])
         judge.offset_EO, judge.scale_EO = tensors["offset_EO"], tensors["scale_EO"]
+        judge.familiarity = Familiarity.from_tensors(tensors)
         return judge

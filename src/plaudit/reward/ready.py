@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from plaudit.answers import checked_scores
+from plaudit.answers import ask
 from plaudit.data.batching import token_budget_batches
 from plaudit.models.costs import tokens_at_a_time
 from plaudit.models.loading import choose_device, may_be_model
@@ -63,7 +63,7 @@ class Checked:
             raise InputError(f"{name}: a reward names its objectives, each once; got {list(self.objectives)}")
 
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
-        return checked_scores(self.reward, prompts, responses, name=self.name).mean(dim=1)
+        return ask(self.reward, prompts, responses, name=self.name).scores_BEO.mean(dim=1)
 
 
 # -- a model --------------------------------------------------------------------------------------------------------

@@ -62,8 +62,10 @@ def train_judge(
     steps_per_epoch = math.ceil(len(rankings) / config.batch_size)
     num_steps = steps_per_epoch * config.epochs
     groups = [(judge.parameters(), config.optimizer.learning_rate), (model.trained(), ABOUT_PEOPLE)]
-    stepper = Stepper(groups, config.optimizer, num_steps)
     micro = MicroBatches(config.tokens_per_microbatch)
+    if config.likelihood.annotators == "reliability":
+        find_annotators(judge, model, rankings, config, seed=seed, journal=journal)
+    stepper = Stepper(groups, config.optimizer, num_steps)
     now: dict[str, float] = {}
     tested: dict[str, float] = {}
     if config.head_start == "probe":
@@ -72,11 +74,9 @@ def train_judge(
         journal.log(0, now | tested)
 
     for step in journal.track(range(num_steps), "training the judge", num_steps):
-        epoch, place = divmod(step, steps_per_epoch)
-        order = np.random.default_rng([seed, epoch]).permutation(len(rankings))
-        batch = [rankings[i] for i in order[place * config.batch_size : (place + 1) * config.batch_size]]
+        batch = batch_of(rankings, step, config.batch_size, seed=seed)
         attempt = partial(batch_gradients, judge, model, batch, config, len(rankings))
-        loss, accuracy = micro.run(attempt, drop=stepper.drop, where=f"Act II, step {step}")
+        loss, accuracy, _ = micro.run(attempt, drop=stepper.drop, where=f"Act II, step {step}")
         if not math.isfinite(loss):
             raise TrainingError(
                 f"Act II, step {step}: the loss is {loss}; no judge was saved. Lower reward.optimizer.learning_rate"
@@ -86,7 +86,7 @@ def train_judge(
         stepper.advance()
         now |= {"loss": loss, "accuracy": accuracy}
         metrics = now | {"learning_rate": rate, "grad_norm": grad_norm}
-        if testing and place + 1 == steps_per_epoch:
+        if testing and (step + 1) % steps_per_epoch == 0:
             tested = evaluate(judge, model, testing, config)
             metrics |= tested
         journal.log(step + 1, metrics)
@@ -96,6 +96,43 @@ def train_judge(
     return now | tested | model.figures(training)
 
 
+def find_annotators(
+    judge: RewardModel,
+    model: JudgementModel,
+    rankings: Sequence[Ranking],
+    config: Reward,
+    *,
+    seed: int,
+    journal: Journal,
+) -> None:
+    """One epoch in which all are believed alike, to see who contradicts a judge that has not heard him yet; then the
+    judge is put back to where it began, since it has learned from everybody."""
+    began = [parameter.detach().clone() for parameter in judge.parameters()]
+    num_steps = math.ceil(len(rankings) / config.batch_size)
+    stepper = Stepper([(judge.parameters(), config.optimizer.learning_rate)], config.optimizer, num_steps)
+    micro = MicroBatches(config.tokens_per_microbatch)
+    fresh: list[tuple[Said, Tensor]] = []
+    for step in journal.track(range(num_steps), "finding who errs", num_steps):
+        batch = batch_of(rankings, step, config.batch_size, seed=seed)
+        attempt = partial(batch_gradients, judge, model, batch, config, len(rankings))
+        _, _, heard = micro.run(attempt, drop=stepper.drop, where=f"Act II, finding who errs, step {step}")
+        stepper.step(f"Act II, finding who errs, step {step}")
+        stepper.advance()
+        if step >= num_steps // 2:  # at first the judge knows nothing that could be contradicted
+            fresh += heard
+    model.find_annotators(*zip(*fresh, strict=True))
+    with torch.no_grad():
+        for parameter, value in zip(judge.parameters(), began, strict=True):
+            parameter.copy_(value)
+
+
+def batch_of(rankings: Sequence[Ranking], step: int, batch_size: int, *, seed: int) -> list[Ranking]:
+    """The rankings of a step: every epoch has an order of its own."""
+    epoch, place = divmod(step, math.ceil(len(rankings) / batch_size))
+    order = np.random.default_rng([seed, epoch]).permutation(len(rankings))
+    return [rankings[i] for i in order[place * batch_size : (place + 1) * batch_size]]
+
+
 def batch_gradients(
     judge: RewardModel,
     model: JudgementModel,
@@ -103,21 +140,21 @@ def batch_gradients(
     config: Reward,
     of_all: int,
     tokens_per_microbatch: int,
-) -> tuple[float, float]:
-    """Add up the gradients of a batch of rankings: its mean loss, and its pair accuracy. Priors count once for all
-    `of_all` rankings."""
+) -> tuple[float, float, list[tuple[Said, Tensor]]]:
+    """Add up the gradients of a batch of rankings: its mean loss, its pair accuracy, and the scores [K, O] that it was
+    given. The anchor counts once for all `of_all` rankings."""
     loss, correct, decided = 0.0, 0.0, 0
-    if model.config.annotators == "reliability":
-        (model.prior() / of_all).backward()
+    heard: list[tuple[Said, Tensor]] = []
     if judge.members > 1 and config.anchor:
         (config.anchor * judge.head.strayed() / judge.members / of_all).backward()
     for group in whole_rankings(batch, tokens_per_microbatch):
-        losses_RE, right, pairs = judge_rankings(judge, model, group)
+        losses_RE, right, pairs, scores = judge_rankings(judge, model, group)
+        heard += zip((ranking.said for ranking in group), scores, strict=True)
         weights_RE = torch.stack([ranking.weights_E for ranking in group]).to(losses_RE)
         micro_loss = (weights_RE * losses_RE).sum() / judge.members / len(batch)
         micro_loss.backward()
         loss, correct, decided = loss + micro_loss.item(), correct + right, decided + pairs
-    return loss, correct / max(decided, 1)
+    return loss, correct / max(decided, 1), heard
 
 
 def prepare(
@@ -199,17 +236,20 @@ def whole_rankings(batch: Sequence[Ranking], budget: int) -> list[list[Ranking]]
     return groups
 
 
-def judge_rankings(judge: RewardModel, model: JudgementModel, rankings: Sequence[Ranking]) -> tuple[Tensor, float, int]:
-    """Loss of each ranking to each member [R, E]; pairs in the right order by their mean, pairs that are no ties."""
+def judge_rankings(
+    judge: RewardModel, model: JudgementModel, rankings: Sequence[Ranking]
+) -> tuple[Tensor, float, int, tuple[Tensor, ...]]:
+    """Loss of each ranking to each member [R, E]; pairs in the right order by their mean, pairs that are no ties; and
+    the members' mean scores of each ranking [K, O]."""
     said = [ranking.said for ranking in rankings]
     scores_BEO = judge.raw_scores([b for r in rankings for b in r.bundles])
     correct, decided = 0.0, 0
-    mean_BO = scores_BEO.detach().mean(dim=1).cpu()
-    for one, scores_KO in zip(said, mean_BO.split([len(s.ranks_K) for s in said]), strict=True):
+    scores = scores_BEO.detach().mean(dim=1).cpu().split([len(s.ranks_K) for s in said])
+    for one, scores_KO in zip(said, scores, strict=True):
         right, pairs = pair_accuracy(scores_KO[:, one.objective], one.ranks_K)
         correct, decided = correct + right, decided + pairs
     losses_RE = torch.stack([model.losses(scores_BO, said) for scores_BO in scores_BEO.unbind(dim=1)], dim=1)
-    return losses_RE, correct, decided
+    return losses_RE, correct, decided, scores
 
 
 @torch.no_grad()
@@ -219,6 +259,6 @@ def evaluate(
     """Mean loss per ranking (nats, the mean over members) and pair accuracy on rankings that were not trained on."""
     loss, correct, decided = 0.0, 0.0, 0
     for group in whole_rankings(rankings, config.tokens_per_microbatch):
-        losses_RE, right, pairs = judge_rankings(judge, model, group)
+        losses_RE, right, pairs, _ = judge_rankings(judge, model, group)
         loss, correct, decided = loss + losses_RE.mean(dim=1).sum().item(), correct + right, decided + pairs
     return {"held_out_loss": loss / len(rankings), "held_out_accuracy": correct / max(decided, 1)}

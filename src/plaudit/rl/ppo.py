@@ -38,7 +38,14 @@ from plaudit.rl.records import (
     show_samples,
 )
 from plaudit.rl.rollout import POLICY, VALUE, collect, recomputes, rows_of
-from plaudit.rl.shaping import bend_scores, combine_objectives, kl_estimate, leave_one_out, shape_rewards
+from plaudit.rl.shaping import (
+    bend_scores,
+    combine_objectives,
+    is_unfamiliar,
+    kl_estimate,
+    leave_one_out,
+    shape_rewards,
+)
 from plaudit.tensors import masked_mean, masked_variance, token_logprobs, whiten
 from plaudit.types import Prompt, RewardFunction, Rollout, TrainingError
 
@@ -119,7 +126,8 @@ def ppo(
 
         score_B = combine_objectives(rollout.scores_BO, reward.objectives, config.objective_weights)
         score_B = bend_scores(score_B, config.score_bend, limit=config.score_limit)
-        score_B = (score_B - config.missing_eos_penalty * ~rollout.finished_B).to(trunk.device)
+        score_B = score_B - config.missing_eos_penalty * ~rollout.finished_B
+        score_B = (score_B - config.unfamiliar_penalty * is_unfamiliar(rollout.strange_B, score_B)).to(trunk.device)
         kl_BT = kl_estimate(rollout.logprobs_BT, rollout.ref_logprobs_BT, config.kl.estimator)
         coefficient = learner.controller.coefficient
         relative_B = (
@@ -308,6 +316,7 @@ def describe(
         "reward": float(rewards_BT.sum(dim=1).mean()),
         "score": float(score_B.mean()),
         "score_spread": float(rollout.spread_BO.mean()),
+        "unfamiliar_share": float(is_unfamiliar(rollout.strange_B, score_B).float().mean()),
         "kl": float(kl_B.mean()),
         "response_length": float(mask_BT.sum(dim=1).float().mean()),
         "finished_share": float(rollout.finished_B.float().mean()),

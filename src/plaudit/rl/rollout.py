@@ -8,7 +8,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from plaudit.answers import checked_scores
+from plaudit.answers import ask
 from plaudit.data.batching import token_budget_batches
 from plaudit.data.chat import Chat
 from plaudit.models.decoding import Decoder
@@ -66,7 +66,7 @@ def collect(
     remember(trunk, prompt_tokens, sampled, closing=chat.eos_ids[0])
     texts = [chat.text_of(s.tokens, config.stop) for s in sampled]
     with phases("reward"):
-        scores_BEO = checked_scores(reward, [prompt for prompt, _ in repeated], texts)
+        said = ask(reward, [prompt for prompt, _ in repeated], texts)
     tokens_BT, mask_BT, sampler_logprobs_BT = response_grid(sampled, trunk.device)
     recompute = recomputes(trunk, config)
     with phases("score"):
@@ -84,8 +84,9 @@ def collect(
         sampler_logprobs_BT=sampler_logprobs_BT,
         ref_logprobs_BT=ref_logprobs_BT,
         values_BT=values_BT,
-        scores_BO=cautious(scores_BEO, config.take, deviations=config.take_deviations),
-        spread_BO=scores_BEO.std(dim=1, unbiased=False),
+        scores_BO=cautious(said.scores_BEO, config.take, deviations=config.take_deviations),
+        spread_BO=said.scores_BEO.std(dim=1, unbiased=False),
+        strange_B=said.strange_B,
         bundles=tuple(bundles),
     )
 

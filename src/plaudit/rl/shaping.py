@@ -13,6 +13,9 @@ from torch import Tensor
 
 from plaudit.types import InputError
 
+USUAL = 0.95
+"""Share of held-out answers beyond whose distance a response counts as unfamiliar."""
+
 
 def kl_estimate(logprobs: Tensor, ref_logprobs: Tensor, estimator: Literal["k1", "k2", "k3"]) -> Tensor:
     """Per-token estimate of KL(policy || reference) from tokens the policy sampled (Schulman 2020).
@@ -65,6 +68,14 @@ def bend_scores(score_B: Tensor, way: Literal["none", "sigmoid", "clip"], *, lim
             return 2 * limit * ((2 / limit * score_B).sigmoid() - 0.5)
         case "clip":
             return score_B.clamp(-limit, limit)
+
+
+def is_unfamiliar(strange_B: Tensor | None, like_B: Tensor) -> Tensor:
+    """True [B] where a response is stranger to the judge than nineteen in twenty of the answers held out in its
+    training; nowhere, where it cannot say."""
+    if strange_B is None:
+        return torch.zeros_like(like_B, dtype=torch.bool)
+    return (strange_B > USUAL).to(like_B.device)
 
 
 def leave_one_out(score_B: Tensor, responses_per_prompt: int) -> Tensor:
