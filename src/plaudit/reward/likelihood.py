@@ -111,11 +111,14 @@ class JudgementModel(nn.Module):
             logprobs_M3 = outcome_logprobs(differences_M, ties=self.config.ties, log_tie=log_tie_M)
         else:
             annotator_M = torch.tensor([one.annotator for one in said], device=scores_BO.device)[rows]
-            differences_M = differences_M + self.first_A[annotator_M] * joined("ahead_M")
-            logprobs_M3 = outcome_logprobs(differences_M, ties=self.config.ties, log_tie=log_tie_M)
-            logprobs_M3 = mistaken(logprobs_M3, self.flip_A[annotator_M])
+            lead_M = self.first_A[annotator_M] * joined("ahead_M")
+            logprobs_M3 = outcome_logprobs(differences_M + lead_M, ties=self.config.ties, log_tie=log_tie_M)
             if own_mistakes is not None:
-                logprobs_M3 = mistaken(logprobs_M3, own_mistakes.expand_as(differences_M))
+                turned_M3 = outcome_logprobs(lead_M - differences_M, ties=self.config.ties, log_tie=log_tie_M)
+                # What is never foreseen stays so; the sum of two log-probs of -inf has no gradient.
+                either = [x.clamp(min=-1e4) for x in (logprobs_M3, turned_M3)]
+                logprobs_M3 = torch.logaddexp(torch.log1p(-own_mistakes) + either[0], own_mistakes.log() + either[1])
+            logprobs_M3 = mistaken(logprobs_M3, self.flip_A[annotator_M])
         aims_M3 = aims_of(joined("chance_M"), ties=self.config.ties, smoothing=self.config.smoothing)
         costs_M = cross_entropy(logprobs_M3, aims_M3) / counts.to(scores_BO.device)[rows]
         return torch.zeros(len(said), device=scores_BO.device).index_add(0, rows, costs_M)
