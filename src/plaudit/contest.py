@@ -7,21 +7,30 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from plaudit.evaluation.compare import SCORE, Answers, Scorer, compare
+import torch
+
+from plaudit.data.batching import token_budget_batches
+from plaudit.evaluation.compare import BEFORE, SCORE, Answers, Scorer, compare
+from plaudit.evaluation.overoptimization import kl_of_best_of
 from plaudit.evaluation.truth import skill
 from plaudit.evaluation.winrate import Prefer, by_panel, by_scores
+from plaudit.intervals import mean_interval
+from plaudit.models.generate import Generated
+from plaudit.models.sequences import bundle, predicting_states
 from plaudit.progress import Journal
 from plaudit.recipe import Recipe
 from plaudit.reward.model import RewardModel
 from plaudit.reward.ready import open_reward
 from plaudit.rl.shaping import combine_objectives
-from plaudit.types import Prompt, Sampling, World
+from plaudit.tensors import token_logprobs
+from plaudit.types import Estimate, Prompt, Sampling, World
 from plaudit.workshop import Workshop
 
 OTHER_PEOPLE = 500_000
 """Added to the seed for the people who compare checkpoints: they are not those who taught the judge."""
-EVALUATION = -2_000_000
-"""The occasion on which checkpoints speak here, unlike any other act's."""
+EVALUATION, BEST_OF = -2_000_000, -2_500_000
+"""Occasions on which checkpoints speak here, unlike any other act's."""
+BEST_OF_N = "best_of_n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +51,7 @@ class Contest:
         config = self.recipe.evaluation
         answers: dict[str, Answers] = {}
         skills: dict[str, dict[str, float]] = {}
+        distances: dict[str, dict[str, float]] = {}
         for name, path in checkpoints.items():
             model = self.workshop.load_model(path)
             said = self.workshop.speak(
@@ -49,9 +59,15 @@ class Contest:
             )
             texts = tuple(self.workshop.chat.text_of(s.tokens, self.sampling.stop) for s in said)
             answers[name] = Answers(texts=texts, finished=tuple(s.finished for s in said))
+            if name not in ("base", BEFORE):
+                distances[name] = self.distance(prompts, said).as_dict()
             if self.world is not None:
                 skills[name] = skill(self.world.skills(), lambda t, m=model: self.workshop.complete(m, t)).as_dict()
         prefer, by = self.who_prefers()
+        if config.best_of is not None:
+            answers[BEST_OF_N] = self.best_of(config.best_of, prompts, checkpoints[BEFORE], journal)
+            exact = kl_of_best_of(config.best_of)
+            distances[BEST_OF_N] = {"value": exact, "low": exact, "high": exact}
         with self.workshop.trunk.memory.kept():  # the judges read the same texts
             result = compare(
                 prompts,
@@ -64,7 +80,51 @@ class Contest:
             )
         for name, estimate in skills.items():
             result["truth"][name]["skill"] = estimate
-        return result | {"win_rate_by": by}, answers
+        return result | {"win_rate_by": by, "kl": distances}, answers
+
+    def distance(self, prompts: Sequence[Prompt], said: Sequence[Generated]) -> Estimate:
+        """KL of a checkpoint from the SFT model on its own answers, nats per answer: the k1 estimate, at the
+        temperature they were drawn at."""
+        trunk, asked = self.workshop.trunk, [torch.tensor(self.workshop.chat.prompt_ids(p)) for p in prompts]
+        tokens = [torch.tensor(one.tokens) for one in said]
+        bundles = [bundle(ids, [own[:-1]]) for ids, own in zip(asked, tokens, strict=True)]
+        sums = [0.0] * len(said)
+        for rows in token_budget_batches([len(one) for one in bundles], trunk.tokens_per_batch):
+            with torch.no_grad():
+                found_N, _ = token_logprobs(
+                    predicting_states(trunk, [bundles[r] for r in rows], part=None),
+                    torch.cat([tokens[r] for r in rows]).to(trunk.device),
+                    trunk.head(None),
+                    temperature=self.sampling.temperature,
+                    top_p=self.sampling.top_p,
+                )
+            for r, reference in zip(rows, found_N.cpu().split([len(tokens[r]) for r in rows]), strict=True):
+                sums[r] = sum(said[r].logprobs) - float(reference.sum())
+        groups = [prompt.id for prompt in prompts]
+        return mean_interval(sums, groups=groups, resamples=self.recipe.evaluation.resamples, seed=self.recipe.seed)
+
+    def best_of(self, count: int, prompts: Sequence[Prompt], path: str, journal: Journal) -> Answers:
+        """What the judge likes best of so many answers of the SFT model."""
+        repeated = [prompt for prompt in prompts for _ in range(count)]
+        said = self.workshop.speak(
+            self.workshop.load_model(path),
+            repeated,
+            self.sampling,
+            occasion=BEST_OF,
+            batch_size=self.recipe.evaluation.batch_size,
+            journal=journal,
+        )
+        texts = [self.workshop.chat.text_of(s.tokens, self.sampling.stop) for s in said]
+        scores = self.paid(repeated, texts)
+        best = [max(range(i, i + count), key=scores.__getitem__) for i in range(0, len(texts), count)]
+        return Answers(texts=tuple(texts[i] for i in best), finished=tuple(said[i].finished for i in best))
+
+    def paid(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> Sequence[float]:
+        """The score that PPO follows, before any shaping."""
+        if "judge" in self.judges:
+            return self.scorers["judge"](prompts, texts)[SCORE]
+        reward = open_reward(self.recipe.ppo.reward or "", device=self.recipe.model.device)
+        return combine_objectives(reward(prompts, texts), reward.objectives, self.recipe.ppo.objective_weights).tolist()
 
     @property
     def scorers(self) -> dict[str, Scorer]:

@@ -346,11 +346,32 @@ class PPO(Section):
         return self.steps * self.prompts_per_step * self.responses_per_prompt
 
 
+class DPO(Section):
+    """Direct preference optimisation on the judge's rankings: no judge, no sampling. The objectives weigh as in PPO."""
+
+    beta: Annotated[float, Field(gt=0)] = 0.1
+    """The leash: the score that a pair is told apart by is beta log(policy / reference)."""
+    adapter: Adapter = Adapter()
+    optimizer: Optimizer = Optimizer()
+    epochs: Positive = 1
+    batch_size: Positive = 16
+    """Prompts (whole rankings) per optimiser step."""
+    tokens_per_microbatch: Positive = 4096
+    margin: Annotated[float, Field(ge=0)] = 0.0
+    """By how much the scores must differ, per unit of the strength that was stated."""
+    smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """Chance that is kept for the other one of a pair (conservative DPO)."""
+
+
 class Evaluation(Section):
     split: Literal["evaluation", "tuning"] = "evaluation"
     """A world's prompts to ask: numbers of a recipe are chosen on "tuning", results are told on "evaluation"."""
     ceiling: Plugin | None = None
     """A reward that knows the truth: PPO runs against it too, and the report says which share of its gain was had."""
+    dpo: bool = False
+    """DPO on the same rankings stands beside PPO in the report."""
+    best_of: Annotated[int, Field(ge=2)] | None = None
+    """Of so many answers of the SFT model the one that the judge likes best stands beside PPO in the report."""
     prompts: Positive = 200
     temperature: Annotated[float, Field(gt=0)] = 1.0
     top_p: Rate = 1.0
@@ -367,6 +388,8 @@ class Recipe(Section):
     world: Plugin | None = None
     cache: Path | None = None
     """Acts whose inputs are equal are taken over from here, between runs. None: no cache."""
+    align: Literal["ppo", "dpo"] = "ppo"
+    """What Act III is: PPO against the judge, or DPO on the rankings themselves."""
     model: Model = Model()
     data: Data = Data()
     sft: SFT | None = None
@@ -375,6 +398,7 @@ class Recipe(Section):
     feedback: Feedback = Feedback()
     reward: Reward = Reward()
     ppo: PPO = PPO()
+    dpo: DPO = DPO()
     evaluation: Evaluation = Evaluation()
 
     @model_validator(mode="after")
@@ -405,9 +429,16 @@ class Recipe(Section):
             raise ValueError("reward.likelihood.annotators: reliability is found in training: reward.epochs is 0")
         if self.reward.epochs == 0 and self.reward.head_start != "probe":
             raise ValueError("reward.epochs is 0: nothing would be learned, unless reward.head_start is probe")
+        if self.ppo.reward is not None and (self.align == "dpo" or self.evaluation.dpo):
+            raise ValueError(
+                "dpo learns from rankings, of which there are none where ppo.reward scores: set it to null"
+            )
+        if self.align == "dpo" and self.rounds > 1:
+            raise ValueError("align: dpo does one round: its reference is the model that was ranked")
         if self.ppo.baseline == "leave_one_out" and self.ppo.responses_per_prompt < 2:
             raise ValueError("ppo.baseline: leave_one_out needs ppo.responses_per_prompt of 2 or more")
-        trained = [self.reward.adapter, self.ppo.adapter, self.ppo.value_adapter, self.sft and self.sft.adapter]
+        trained = [self.reward.adapter, self.ppo.adapter, self.ppo.value_adapter, self.dpo.adapter]
+        trained.append(self.sft and self.sft.adapter)
         if self.model.quantise != "none" and any(adapter and adapter.kind == "full" for adapter in trained):
             raise ValueError("adapter.kind: full trains every weight: it needs model.quantise: none")
         return self

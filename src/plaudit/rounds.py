@@ -23,6 +23,7 @@ from plaudit.reward.model import RewardModel
 from plaudit.reward.ready import open_reward
 from plaudit.reward.scale import Standardised
 from plaudit.reward.train import train_judge
+from plaudit.rl.dpo import dpo
 from plaudit.rl.ppo import ppo
 from plaudit.run_folder import Result, RunFolder, write_rows
 from plaudit.sft.train import train_sft
@@ -259,7 +260,10 @@ class Job:
     # -- Act III ------------------------------------------------------------------------------------------------
 
     def ppo(self, index: int) -> None:
-        self._run_ppo(index, "ppo", self.recipe.ppo.reward)
+        if self.recipe.align == "ppo":
+            self._run_ppo(index, "ppo", self.recipe.ppo.reward)
+        if self.recipe.align == "dpo" or self.recipe.evaluation.dpo:
+            self._run_dpo(index)
         if self.recipe.evaluation.ceiling is not None:
             self._run_ppo(index, "ceiling", self.recipe.evaluation.ceiling)
 
@@ -303,6 +307,34 @@ class Job:
             policy=self._policy_source(index),
         )
         self.folder.act(f"round_{index}/{name}", inputs, do)
+
+    def _run_dpo(self, index: int) -> None:
+        """The policy from the very rankings that the judge learned from, held-out ones apart."""
+        recipe, workshop, judgements = self.recipe, self.workshop, self._judgements(index)
+
+        def do(folder: Path, journal: Journal) -> Result:
+            training, held_out = split_by_prompt(judgements, recipe.reward.held_out, recipe.seed, lambda j: j.prompt)
+            with workshop.trunk.memory.kept():
+                trained = dpo(
+                    workshop.trunk,
+                    workshop.chat,
+                    training,
+                    held_out,
+                    recipe.dpo,
+                    objective_weights=recipe.ppo.objective_weights,
+                    seed=recipe.seed,
+                    journal=journal,
+                    folder=folder,
+                )
+            workshop.trunk.remove_part("policy")
+            return trained | self.material.noted
+
+        labels = content_hash(sorted(j.id for j in judgements))
+        inputs = self._inputs(
+            "dpo", "model", "data", labels=labels, sft=self._sft_source, weights=recipe.ppo.objective_weights,
+            held_out=recipe.reward.held_out,
+        )  # fmt: skip
+        self.folder.act(f"round_{index}/dpo", inputs, do, labels={"judgements": [j.id for j in judgements]})
 
     def _judge(self, index: int, *names: str) -> RewardModel:
         if self.folder.done(f"round_{index}/reward") is None:
@@ -357,11 +389,14 @@ class Job:
         self.folder.act(f"round_{index}/evaluation", inputs, do)
 
     def _checkpoints(self, index: int) -> dict[str, str]:
-        if self.folder.done(f"round_{index}/ppo") is None:
+        align = self.recipe.align
+        if self.folder.done(f"round_{index}/{align}") is None:
             raise InputError(f"round {index} has no trained policy yet: run `plaudit ppo` (or `plaudit run`) first")
         base = {} if self.recipe.sft is None else {"base": self.material.base_model}
         best = {} if self.recipe.evaluation.ceiling is None else {"ceiling": str(self.path(index, "ceiling", "model"))}
-        return base | {"sft": self.workshop.sft_model, "rlhf": str(self.path(index, "ppo", "model"))} | best
+        if self.recipe.evaluation.dpo and align != "dpo":
+            best = {"dpo": str(self.path(index, "dpo", "model"))} | best
+        return base | {"sft": self.workshop.sft_model, "rlhf": str(self.path(index, align, "model"))} | best
 
     def _evaluation_sampling(self) -> Sampling:
         config = self.recipe.evaluation

@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 from plaudit.evaluation import report
+from plaudit.evaluation.run_files import ACTS
 from plaudit.feedback.contests import said_of_rounds
 from plaudit.recipe import Recipe
 from plaudit.recipe_file import load_recipe
 from plaudit.run_folder import Result, RunFolder, write_json
 
 SUMMARY = "summary.json"
-ACTS = ("sft", "responses", "judgements", "reward", "ppo", "ceiling", "evaluation")
 
 
 def summarise(folder: RunFolder, recipe: Recipe) -> Result:

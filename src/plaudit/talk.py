@@ -184,14 +184,14 @@ def _speakers_of_run(folder: Path, manner: Manner, *, compare: bool) -> list[Spe
     recipe = load_recipe(folder / "recipe.yaml")
     run = RunFolder(folder, cache=None, quiet=True)
     workshop = Workshop(recipe, Material(recipe), run)
-    done = [i for i in range(recipe.rounds) if run.done(f"round_{i}/ppo") is not None]
+    done = [i for i in range(recipe.rounds) if run.done(f"round_{i}/{recipe.align}") is not None]
     if compare and not done:
         raise InputError(f"{folder}: there is no trained policy to compare yet; `plaudit run` trains it")
     paths: dict[str, str] = {}
     if compare or not done:
         paths["sft"] = workshop.sft_model
     if done:
-        paths["rlhf"] = str(folder / f"round_{done[-1]}" / "ppo" / "model")
+        paths["rlhf"] = str(folder / f"round_{done[-1]}" / recipe.align / "model")
     drawn = Sampling(
         temperature=recipe.evaluation.temperature,
         top_p=recipe.evaluation.top_p,

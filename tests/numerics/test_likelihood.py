@@ -10,9 +10,9 @@ import torch
 from pydantic import ValidationError
 
 import tiny
+from plaudit.rankings import plackett_luce_loss, ranking_loss, ranks_of
 from plaudit.recipe import Likelihood
 from plaudit.reward.likelihood import JudgementModel, Said, said_by
-from plaudit.reward.loss import plackett_luce_loss, ranking_loss, ranks_of
 from plaudit.types import Judgement, Response
 
 WAYS = [

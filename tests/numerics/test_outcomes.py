@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from plaudit.reward.loss import (
+from plaudit.rankings import (
     LOSES,
     TIES,
     WINS,

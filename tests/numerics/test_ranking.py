@@ -17,9 +17,9 @@ import tiny
 from plaudit.models.heads import ValueHead
 from plaudit.models.sequences import last_states, run_lower
 from plaudit.models.trunk import Trunk
+from plaudit.rankings import pair_accuracy, ranking_loss, ranks_of
 from plaudit.recipe import Adapter, Likelihood
 from plaudit.reward.likelihood import JudgementModel
-from plaudit.reward.loss import pair_accuracy, ranking_loss, ranks_of
 from plaudit.reward.model import RewardModel
 from plaudit.reward.train import judge_rankings, prepare, whole_rankings
 from plaudit.rl.shaping import combine_objectives

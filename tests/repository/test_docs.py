@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 METRICS = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 DETAILS = (ROOT / "docs" / "details.md").read_text(encoding="utf-8")
 OF_AN_OBJECTIVE = "^(score/|probe_loss/|probe_ridge/).*"
-CHECKPOINTS = {"base", "sft", "rlhf", "ceiling"}
+CHECKPOINTS = {"base", "sft", "rlhf", "dpo", "best_of_n", "ceiling"}
 
 
 def named(heading: str) -> set[str]:
@@ -40,7 +40,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Pat
         tiny_folder,
         reward={"second_judge": True, "head_start": "probe", "likelihood": {"annotators": "reliability"}},
         ppo={"old_logprobs": "recomputed"},
-        evaluation={"ceiling": "tiny:count_yes"},
+        evaluation={"ceiling": "tiny:count_yes", "dpo": True, "best_of": 2},
     )
     return run(recipe, quiet=True).folder
 
@@ -53,6 +53,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Pat
         ("reward/second", "reward"),
         ("ppo", "ppo"),
         ("ceiling", "ppo"),
+        ("dpo", "dpo"),
     ],
 )
 def test_every_metric_is_explained_and_no_other(finished: Path, file: str, section: str) -> None:
@@ -67,7 +68,7 @@ def test_every_key_of_the_summary_is_explained_and_no_other(finished: Path) -> N
     (only,) = summary["rounds"]
     every = named("### Every act")
     last_step = named("## ppo/metrics.jsonl")
-    assert set(only) == {"sft", "responses", "reward", "ppo", "ceiling", "evaluation"}
+    assert set(only) == {"sft", "responses", "reward", "ppo", "dpo", "ceiling", "evaluation"}
     assert set(only["sft"]) == every | named("### sft")
     assert set(only["responses"]) == named("### responses")
     first, second = (
@@ -80,6 +81,7 @@ def test_every_key_of_the_summary_is_explained_and_no_other(finished: Path) -> N
     for act in ("ppo", "ceiling"):
         keys = {re.sub(OF_AN_OBJECTIVE, r"\1<objective>", key) for key in only[act]}
         assert keys == every | last_step | named("### ppo and ceiling")
+    assert set(only["dpo"]) == every | named("## dpo/metrics.jsonl") | named("### dpo")
     evaluation = {key: value for key, value in only["evaluation"].items() if key not in every}
     assert set(paths(evaluation)) == named("### evaluation")
 
@@ -98,7 +100,7 @@ def paths(value: Any, *before: str) -> list[str]:
 
 def placeholder(key: str, *before: str) -> str:
     """The document's word for a name that depends on the run."""
-    if key in CHECKPOINTS and before in (("text",), ("truth",)):
+    if key in CHECKPOINTS and before in (("text",), ("truth",), ("kl",), ("rivals",), ("judge",), ("second_judge",)):
         return "<checkpoint>"
     return "<objective>" if key == "total" else key
 

@@ -13,6 +13,8 @@ from plaudit.intervals import intercept_interval, mean_interval, paired_differen
 from plaudit.types import Estimate, Prompt, Truth
 
 BEFORE, AFTER = "sft", "rlhf"
+RIVALS = ("dpo", "best_of_n")
+"""Other ways from the same rankings to an answer, which RLHF is set against."""
 SCORE = "score"
 Scorer = Callable[[Sequence[Prompt], Sequence[str]], Mapping[str, Sequence[float]]]
 """(prompts, texts) -> one number per answer under "score", and under its name each objective that the score is of."""
@@ -54,14 +56,34 @@ def compare(
         if "ceiling" in table:
             start, end, best = (table[name]["total"].value for name in (BEFORE, AFTER, "ceiling"))
             result["share_of_ceiling"] = (end - start) / (best - start) if best > start else None
+    options: dict[str, Any] = {"groups": [p.id for p in prompts], "resamples": resamples, "seed": seed}
+    rivals: dict[str, dict[str, Any]] = {
+        rival: {
+            "win_rate": win_rate(prompts, texts[AFTER], texts[rival], prefer, seed=seed, resamples=resamples).as_dict()
+        }
+        for rival in RIVALS
+        if rival in texts
+    }
+    if truth is not None:
+        for rival, found in rivals.items():
+            found["truth"] = truth_gains(truth, prompts, texts[rival], texts[AFTER], resamples=resamples, seed=seed)[
+                "total"
+            ].as_dict()
     for name, scorer in scorers.items():
-        scores = {k: scorer(prompts, texts[k]) for k in (BEFORE, AFTER)}
+        scores = {k: scorer(prompts, texts[k]) for k in texts}
+        for rival, found in rivals.items():
+            found[name] = paired_difference(scores[AFTER][SCORE], scores[rival][SCORE], **options).as_dict()
         gains = {
             part: score_gain(prompts, {k: scores[k][part] for k in scores}, texts, resamples, seed)
             for part in scores[BEFORE]
         }
-        result[name] = gains.pop(SCORE) | ({"objectives": gains} if gains else {})
-    return result
+        others = {
+            k: mean_interval(found[SCORE], **options).as_dict()
+            for k, found in scores.items()
+            if k not in (BEFORE, AFTER)
+        }
+        result[name] = others | gains.pop(SCORE) | ({"objectives": gains} if gains else {})
+    return result | ({"rivals": rivals} if rivals else {})
 
 
 def score_gain(

@@ -22,7 +22,14 @@ from plaudit.evaluation.figures import (
 
 Tone = Literal["up", "down", "unclear"]
 
-CHECKPOINTS: Mapping[str, str] = {"base": "Base", "sft": "SFT", "rlhf": "RLHF", "ceiling": "Oracle"}
+CHECKPOINTS: Mapping[str, str] = {
+    "base": "Base",
+    "sft": "SFT",
+    "rlhf": "RLHF",
+    "dpo": "DPO",
+    "best_of_n": "Best of n",
+    "ceiling": "Oracle",
+}
 """Name in the files -> on the page. The oracle is PPO against the truth itself: what a perfect judge would give."""
 
 

@@ -57,6 +57,20 @@ PANELS: Mapping[str, tuple[Panel, ...]] = {
             share=True,
         ),
     ),
+    "dpo": (
+        Panel(title="DPO loss", note="nats per pair", series=(("loss", "training"), ("held_out_loss", "held out"))),
+        Panel(
+            title="DPO accuracy",
+            note="share of pairs that the policy orders as people did",
+            series=(("accuracy", "training"), ("held_out_accuracy", "held out")),
+            share=True,
+        ),
+        Panel(
+            title="Log-ratio to the reference",
+            note="nats per response",
+            series=(("best_logratio", "the preferred"), ("worst_logratio", "the other")),
+        ),
+    ),
     "ppo": (
         Panel(title="Reward", note="per response", series=(("score", "judge’s score"), ("reward", "less the KL cost"))),
         Panel(title="KL to the reference", note="nats per response", series=(("kl", "KL"),)),

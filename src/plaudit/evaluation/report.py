@@ -34,6 +34,7 @@ from plaudit.evaluation.findings import (
     verdict,
     weightiest,
 )
+from plaudit.evaluation.judge_page import JudgePage, judge_page
 from plaudit.evaluation.plots import PANELS, Plot, draw
 from plaudit.evaluation.run_files import ACTS, Json, Round, Run, read_run
 
@@ -43,10 +44,11 @@ ACT_TITLES: Mapping[str, str] = {
     "judgements": "People",
     "reward": "Judge",
     "ppo": "PPO",
+    "dpo": "DPO",
     "ceiling": "Oracle’s PPO",
     "evaluation": "Evaluation",
 }
-_ALWAYS = ("ppo", "evaluation")
+_ALWAYS = ("evaluation",)
 """Acts of every run; the others a recipe may do without."""
 _MOST_SAMPLES = 20
 
@@ -94,6 +96,9 @@ class RoundView:
     judge: Sequence[tuple[str, str, str, Strip | None]]
     """(name, value, interval, mark)."""
     judge_margin: Figure | None
+    trust: JudgePage | None
+    rivals: Sequence[tuple[str, Sequence[tuple[str, Figure]]]]
+    """Other ways from the same rankings: (name, [(measure, RLHF's less theirs)])."""
     people: Sequence[tuple[str, str, str]]
     """How good people's labels are: (name, value, interval)."""
     people_made: str
@@ -176,6 +181,8 @@ def _view(item: Round) -> RoundView:
         curves=_curves(item),
         judge=_judge(item.summary),
         judge_margin=figure(item.summary, "reward", "beats_length"),
+        trust=judge_page(mapping(item.summary, "reward")),
+        rivals=_rivals(mapping(evaluation, "rivals")),
         people=_people(mapping(item.summary, "judgements")),
         people_made=_people_made(mapping(item.summary, "judgements")),
         text=_text(evaluation),
@@ -276,6 +283,20 @@ def _judge(summary: Json) -> list[tuple[str, str, str, Strip | None]]:
         for kind, name, accuracy in entries
         if accuracy is not None
     ]
+
+
+def _rivals(rivals: Json) -> list[tuple[str, list[tuple[str, Figure]]]]:
+    labels = (
+        ("win_rate", "RLHF’s answer is preferred"),
+        ("truth", "Hidden total, RLHF’s less theirs"),
+        ("second_judge", "Second judge’s score, RLHF’s less theirs"),
+        ("judge", "Judge’s score, RLHF’s less theirs"),
+    )
+    found: list[tuple[str, list[tuple[str, Figure]]]] = []
+    for name in rivals:
+        rows = [(label, one) for key, label in labels if (one := figure(rivals, name, key)) is not None]
+        found.append((CHECKPOINTS.get(name, shown(name)), rows))
+    return found
 
 
 def _contests(summary: Json) -> list[tuple[str, Figure, str]]:

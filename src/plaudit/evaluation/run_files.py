@@ -12,7 +12,7 @@ from plaudit.types import InputError
 
 Json = Mapping[str, object]
 
-ACTS = ("sft", "responses", "judgements", "reward", "ppo", "ceiling", "evaluation")
+ACTS = ("sft", "responses", "judgements", "reward", "ppo", "dpo", "ceiling", "evaluation")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ PRODUCTS: Mapping[str, str] = {
     "sft": "model",
     "reward": "judge.safetensors",
     "ppo": "state.safetensors",
+    "dpo": "state.safetensors",
     "ceiling": "state.safetensors",
 }
 """Act -> what later acts name by its hash."""

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from plaudit.rankings import aims_of, cross_entropy, mistaken, outcome_logprobs, pairs_of, plackett_luce_loss
 from plaudit.recipe import Likelihood
-from plaudit.reward.loss import aims_of, cross_entropy, mistaken, outcome_logprobs, pairs_of, plackett_luce_loss
 from plaudit.types import Judgement
 
 USUAL_MISTAKES = 0.08

@@ -16,9 +16,9 @@ from torch import Tensor
 from plaudit.models.optimization import MicroBatches, Stepper
 from plaudit.models.sequences import last_states
 from plaudit.progress import Journal
+from plaudit.rankings import pair_accuracy, ranks_of
 from plaudit.recipe import Reward
 from plaudit.reward.likelihood import JudgementModel, Said, said_by
-from plaudit.reward.loss import pair_accuracy, ranks_of
 from plaudit.reward.model import RewardModel
 from plaudit.reward.probe import Pairs, fit_probe
 from plaudit.types import Bundle, InputError, Judgement, TrainingError
