@@ -339,6 +339,8 @@ class PPO(Section):
     checkpoint_every: Positive = 25
     samples_every: Positive = 10
     """Every so many steps three decoded samples are shown with score and KL."""
+    keep_policy_every: Positive | None = None
+    """Every so many steps the policy's adapter is kept, for `plaudit evaluate overoptimization`."""
     dump_rollouts: bool = False
 
     @property

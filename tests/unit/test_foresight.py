@@ -28,7 +28,9 @@ def test_the_interval_holds_the_value_and_narrows_with_more_prompts() -> None:
 
     def width(count: int) -> float:
         wrong = (rng.random(count) < 0.4).astype(float)
-        found = auroc_interval(rng.normal(size=count) + wrong, wrong, groups=list(range(count)), resamples=300)
+        found = auroc_interval(
+            (rng.normal(size=count) + wrong).tolist(), wrong.tolist(), groups=list(range(count)), resamples=300
+        )
         assert found.low < found.value < found.high
         return found.high - found.low
 

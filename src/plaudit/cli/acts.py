@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from plaudit.cli import judge
+from plaudit.cli import judge, overoptimization
 from plaudit.cli.shell import ActGroup, Debug, Overrides, Profile, Quiet, RecipeFile, Round, errors_in_one_line
 
 if TYPE_CHECKING:
@@ -25,14 +25,18 @@ ACTS: Mapping[Act, str] = {
 }
 
 
+FURTHER: Mapping[Act, Callable[[typer.Typer], None]] = {"reward": judge.add_to, "evaluate": overoptimization.add_to}
+"""Acts with further verbs below them."""
+
+
 def add_to(app: typer.Typer) -> None:
     app.command()(run)
     app.command()(demo)
     for act, words in ACTS.items():
-        if act == "reward":
+        if act in FURTHER:
             group = typer.Typer(cls=ActGroup, help=words, no_args_is_help=True)
             group.command(ActGroup.act, help=words)(_act_verb(act))
-            judge.add_to(group)
+            FURTHER[act](group)
             app.add_typer(group, name=act, rich_help_panel="One act of a round")
         else:
             app.command(act, help=words, rich_help_panel="One act of a round")(_act_verb(act))

@@ -92,18 +92,20 @@ def weightiest(rows: Sequence[Measure]) -> Measure | None:
     return next((row for name in names for row in rows if row.name == name and row.gain is not None), None)
 
 
-def verdict(row: Measure | None, ppo: Mapping[str, object]) -> Finding:
+def verdict(row: Measure | None, summary: Mapping[str, object]) -> Finding:
     """One sentence on the weightiest measure."""
     if row is None or row.gain is None:
         return Finding(tone="unclear", title="Not evaluated yet", text="What the run has so far is below.")
-    kl = number(ppo, "kl")
+    by = "DPO" if "dpo" in summary and "ppo" not in summary else "PPO"
+    measured = figure(summary, "evaluation", "kl", "rlhf")
+    kl = number(summary, "ppo", "kl") if measured is None else measured.value
     leash = f", at a KL of {plain(kl)} nats from the SFT model" if kl is not None else ""
     limits = interval(row.gain, digits=3, with_sign=True)
     how_much = f"{signed(row.gain.value)}" + (f" (95 % interval {limits})" if limits else "")
     if row.tone == "up":
-        return Finding(tone="up", title="Better", text=f"PPO raised the {row.name} by {how_much}{leash}.")
+        return Finding(tone="up", title="Better", text=f"{by} raised the {row.name} by {how_much}{leash}.")
     if row.tone == "down":
-        return Finding(tone="down", title="Worse", text=f"PPO lowered the {row.name}: {how_much}{leash}.")
+        return Finding(tone="down", title="Worse", text=f"{by} lowered the {row.name}: {how_much}{leash}.")
     return Finding(
         tone="unclear", title="No clear change", text=f"The {row.name} moved by {how_much}, within the noise{leash}."
     )

@@ -160,7 +160,7 @@ def _facts(run: Run) -> list[str]:
 
 
 def _view(item: Round) -> RoundView:
-    evaluation, ppo = mapping(item.summary, "evaluation"), mapping(item.summary, "ppo")
+    evaluation = mapping(item.summary, "evaluation")
     rows = measures(evaluation)
     return RoundView(
         number=item.number,
@@ -169,7 +169,7 @@ def _view(item: Round) -> RoundView:
             for name in ACTS
             if name in _ALWAYS or item.acts[name].manifest is not None
         ],
-        verdict=verdict(weightiest(rows), ppo),
+        verdict=verdict(weightiest(rows), item.summary),
         tiles=_tiles(rows, item.summary),
         checkpoints=[name for name in CHECKPOINTS if any(name in row.values for row in rows)],
         rows=[(row, _strip(row)) for row in rows],

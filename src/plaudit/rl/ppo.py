@@ -30,6 +30,7 @@ from plaudit.rl.costs import ppo_flops
 from plaudit.rl.loss import approximate_kl, policy_loss, sampler_weights, value_loss
 from plaudit.rl.records import (
     dump_rollout,
+    keep_policy,
     load_policy,
     resume_state,
     rewind_samples,
@@ -157,6 +158,8 @@ def ppo(
             show_samples(rollout, score_B, kl_B, step=step, journal=journal, folder=folder)
         if config.dump_rollouts:
             dump_rollout(rollout, rewards_BT, advantages_BT, step=step, folder=folder)
+        if config.keep_policy_every is not None and (step + 1) % config.keep_policy_every == 0:
+            keep_policy(learner, folder, step=step + 1)
         if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
             save_state(learner, folder, step=step + 1)
 

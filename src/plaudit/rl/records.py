@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from plaudit.rl.ppo import Learner
 
 STATE = "state.safetensors"
+POLICIES = "policies"
 
 
 def save_state(learner: Learner, folder: Path, *, step: int) -> None:
@@ -47,6 +48,12 @@ def resume_state(learner: Learner, folder: Path) -> int:
     learner.value_stepper.load_state(under("value_stepper", tensors))
     learner.controller.coefficient = float(tensors["kl_coefficient"])
     return int(tensors["step"])
+
+
+def keep_policy(learner: Learner, folder: Path, *, step: int) -> None:
+    """The policy as `step` steps have made it, to be looked at later."""
+    own = {f"{POLICY}/{k}": v for k, v in learner.trunk.part(POLICY).state_dict().items()}
+    save_tensors(folder / POLICIES / f"step_{step:05d}.safetensors", own, {"trunk": learner.trunk.hash()})
 
 
 def load_policy(learner: Learner, folder: Path) -> None:
