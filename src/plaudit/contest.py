@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from plaudit.reward.model import RewardModel
 from plaudit.reward.ready import open_reward
 from plaudit.rl.shaping import combine_objectives
 from plaudit.tensors import token_logprobs
-from plaudit.types import Estimate, Prompt, Sampling, World
+from plaudit.types import Estimate, Prompt, RewardFunction, Sampling, World
 from plaudit.workshop import Workshop
 
 OTHER_PEOPLE = 500_000
@@ -123,8 +123,13 @@ class Contest:
         """The score that PPO follows, before any shaping."""
         if "judge" in self.judges:
             return self.scorers["judge"](prompts, texts)[SCORE]
-        reward = open_reward(self.recipe.ppo.reward or "", device=self.recipe.model.device)
-        return combine_objectives(reward(prompts, texts), reward.objectives, self.recipe.ppo.objective_weights).tolist()
+        scores_BO, weights = self.reward(prompts, texts), self.recipe.ppo.objective_weights
+        return combine_objectives(scores_BO, self.reward.objectives, weights).tolist()
+
+    @cached_property
+    def reward(self) -> RewardFunction:
+        """What PPO is paid by where there is no judge of the run's own."""
+        return open_reward(self.recipe.ppo.reward or "", device=self.recipe.model.device)
 
     @property
     def scorers(self) -> dict[str, Scorer]:
@@ -148,5 +153,4 @@ class Contest:
         if name is not None:
             scorer = self.scorers[name]
             return by_scores(lambda p, t: scorer(p, t)[SCORE]), names[name]
-        reward = open_reward(self.recipe.ppo.reward or "", device=self.recipe.model.device)
-        return by_scores(lambda p, t: reward(p, t).sum(dim=1).tolist()), "the reward itself"
+        return by_scores(self.paid), "the reward itself"

@@ -238,8 +238,8 @@ class Rollout:
     """As the recipe takes them: the mean of a reward's members, or what a cautious reader makes of them."""
     spread_BO: Tensor
     """Deviation between the members of the reward; 0 where it has one."""
-    strange_B: Tensor | None
-    """How unlike what the judge learned from (`Judged.strange_B`); None where the reward cannot say."""
+    unfamiliar_B: Tensor
+    """True where a response is unlike what the judge learned from; nowhere, where the reward cannot say."""
     bundles: tuple[Bundle, ...]
     """What the trunk's top takes. Bundle after bundle, their responses are the rows of the grid; the last token of
     each is left out, since nothing is read from it."""

@@ -12,6 +12,7 @@ from plaudit.recipe import Adapter
 from plaudit.reward.familiarity import Familiarity
 from plaudit.reward.model import RewardModel
 from plaudit.rl.shaping import is_unfamiliar
+from plaudit.types import Judged
 
 LORA = Adapter(rank=4, alpha=8.0)
 
@@ -40,14 +41,16 @@ def test_what_is_drawn_alike_is_familiar_and_what_is_not_is_strange() -> None:
     assert known is not None
     shares = known.strangeness(drawn(1000))
     assert shares.mean().item() == pytest.approx(0.5, abs=0.05)
-    assert is_unfamiliar(shares, shares).float().mean().item() == pytest.approx(0.05, abs=0.03)
+    assert is_unfamiliar(
+        Judged(scores_BEO=torch.zeros(1000, 1, 1), strange_B=shares)
+    ).float().mean().item() == pytest.approx(0.05, abs=0.03)
     assert known.strangeness(drawn(200, shift=3.0)).min().item() > 0.95
     assert Familiarity.of(drawn(5), drawn(500)) is None
     assert Familiarity.of(drawn(2000), drawn(5)) is None
 
 
 def test_who_cannot_say_calls_nothing_strange() -> None:
-    assert is_unfamiliar(None, torch.zeros(3)).tolist() == [False] * 3
+    assert is_unfamiliar(Judged(scores_BEO=torch.zeros(3, 1, 1))).tolist() == [False] * 3
 
 
 def test_a_judge_is_saved_with_what_it_knows(tmp_path: Path) -> None:

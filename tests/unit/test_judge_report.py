@@ -99,3 +99,4 @@ def test_what_cannot_be_measured_is_said() -> None:
     with pytest.raises(InputError, match="speak of 'honest', the judge of helpful, kind"):
         report_on_judge(Counts(), [ranked("p", ["a", "b"], ((0,), (1,)), objective="honest")])
     assert "accuracy" not in report_on_judge(Counts(), [ranked("p", ["a", "b"], ((0, 1),))])
+    assert report_on_judge(Counts(), []) == {}

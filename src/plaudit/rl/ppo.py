@@ -42,7 +42,6 @@ from plaudit.rl.rollout import POLICY, VALUE, collect, recomputes, rows_of
 from plaudit.rl.shaping import (
     bend_scores,
     combine_objectives,
-    is_unfamiliar,
     kl_estimate,
     leave_one_out,
     shape_rewards,
@@ -128,7 +127,7 @@ def ppo(
         score_B = combine_objectives(rollout.scores_BO, reward.objectives, config.objective_weights)
         score_B = bend_scores(score_B, config.score_bend, limit=config.score_limit)
         score_B = score_B - config.missing_eos_penalty * ~rollout.finished_B
-        score_B = (score_B - config.unfamiliar_penalty * is_unfamiliar(rollout.strange_B, score_B)).to(trunk.device)
+        score_B = (score_B - config.unfamiliar_penalty * rollout.unfamiliar_B).to(trunk.device)
         kl_BT = kl_estimate(rollout.logprobs_BT, rollout.ref_logprobs_BT, config.kl.estimator)
         coefficient = learner.controller.coefficient
         relative_B = (
@@ -319,7 +318,7 @@ def describe(
         "reward": float(rewards_BT.sum(dim=1).mean()),
         "score": float(score_B.mean()),
         "score_spread": float(rollout.spread_BO.mean()),
-        "unfamiliar_share": float(is_unfamiliar(rollout.strange_B, score_B).float().mean()),
+        "unfamiliar_share": float(rollout.unfamiliar_B.float().mean()),
         "kl": float(kl_B.mean()),
         "response_length": float(mask_BT.sum(dim=1).float().mean()),
         "finished_share": float(rollout.finished_B.float().mean()),

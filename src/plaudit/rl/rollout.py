@@ -19,7 +19,7 @@ from plaudit.models.sequences import bundle, predicting_states, run_lower, share
 from plaudit.models.trunk import Trunk
 from plaudit.progress import Phases
 from plaudit.recipe import PPO
-from plaudit.rl.shaping import cautious
+from plaudit.rl.shaping import cautious, is_unfamiliar
 from plaudit.tensors import token_logprobs
 from plaudit.types import Bundle, Prompt, RewardFunction, Rollout, Sampling
 
@@ -86,7 +86,7 @@ def collect(
         values_BT=values_BT,
         scores_BO=cautious(said.scores_BEO, config.take, deviations=config.take_deviations),
         spread_BO=said.scores_BEO.std(dim=1, unbiased=False),
-        strange_B=said.strange_B,
+        unfamiliar_B=is_unfamiliar(said),
         bundles=tuple(bundles),
     )
 

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from plaudit.types import InputError
+from plaudit.types import InputError, Judged
 
 USUAL = 0.95
 """Share of held-out answers beyond whose distance a response counts as unfamiliar."""
@@ -70,12 +70,12 @@ def bend_scores(score_B: Tensor, way: Literal["none", "sigmoid", "clip"], *, lim
             return score_B.clamp(-limit, limit)
 
 
-def is_unfamiliar(strange_B: Tensor | None, like_B: Tensor) -> Tensor:
+def is_unfamiliar(said: Judged) -> Tensor:
     """True [B] where a response is stranger to the judge than nineteen in twenty of the answers held out in its
     training; nowhere, where it cannot say."""
-    if strange_B is None:
-        return torch.zeros_like(like_B, dtype=torch.bool)
-    return (strange_B > USUAL).to(like_B.device)
+    if said.strange_B is None:
+        return torch.zeros(len(said.scores_BEO), dtype=torch.bool)
+    return said.strange_B > USUAL
 
 
 def leave_one_out(score_B: Tensor, responses_per_prompt: int) -> Tensor:
