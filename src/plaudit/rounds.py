@@ -70,7 +70,7 @@ def run_act(recipe: Recipe, act: Act, *, round_index: int = 0, quiet: bool = Fal
         raise InputError(f"this recipe has no act {act!r}: it has {', '.join(job.acts)}")
     job.perform(act, round_index)
     summarise(job.folder, job.recipe)
-    return job.path(round_index, FOLDERS[act])
+    return job.path(round_index, recipe.align if act == "ppo" else FOLDERS[act])
 
 
 class Job:
@@ -177,12 +177,11 @@ class Job:
                 return made | self.material.noted | judges(folder, journal)
 
         def judges(folder: Path, journal: Journal) -> Result:
-            training, held_out = split_by_prompt(judgements, config.held_out, recipe.seed, lambda j: j.prompt)
+            first, second, held_out = self._split(judgements)
             own = self._own_responses(index, journal)
             if not config.second_judge:
-                return self._train_judge(own, training, held_out, [], folder, journal, seed=recipe.seed)
+                return self._train_judge(own, first, held_out, [], folder, journal, seed=recipe.seed)
             # Each judge is tested on what the other learned from too: more pairs, and none that it has seen.
-            first, second = split_by_prompt(training, 0.5, recipe.seed + 1, lambda j: j.prompt)
             result = self._train_judge(own, first, held_out, second, folder, journal, seed=recipe.seed)
             with Journal(folder / "second", quiet=self.folder.quiet, profile=self.folder.profile) as beside:
                 tested = self._train_judge(
@@ -225,6 +224,14 @@ class Job:
         figures = report_on_judge(judge, unseen, resamples=self.recipe.evaluation.resamples, seed=self.recipe.seed)
         trunk.remove_part("reward")
         return trained | figures
+
+    def _split(self, judgements: Sequence[Judgement]) -> tuple[list[Judgement], list[Judgement], list[Judgement]]:
+        """Rankings by prompt: the judge's, the second judge's (none where there is none), and those held out."""
+        config, seed = self.recipe.reward, self.recipe.seed
+        training, held_out = split_by_prompt(judgements, config.held_out, seed, lambda j: j.prompt)
+        if not config.second_judge:
+            return training, [], held_out
+        return *split_by_prompt(training, 0.5, seed + 1, lambda j: j.prompt), held_out
 
     def _judgements(self, index: int) -> list[Judgement]:
         """Every ranking up to this round: those of files, or those that people made of earlier policies' responses."""
@@ -309,11 +316,11 @@ class Job:
         self.folder.act(f"round_{index}/{name}", inputs, do)
 
     def _run_dpo(self, index: int) -> None:
-        """The policy from the very rankings that the judge learned from, held-out ones apart."""
+        """The policy from the very rankings that the judge learned from: a second judge's stay unseen."""
         recipe, workshop, judgements = self.recipe, self.workshop, self._judgements(index)
 
         def do(folder: Path, journal: Journal) -> Result:
-            training, held_out = split_by_prompt(judgements, recipe.reward.held_out, recipe.seed, lambda j: j.prompt)
+            training, _, held_out = self._split(judgements)
             with workshop.trunk.memory.kept():
                 trained = dpo(
                     workshop.trunk,
@@ -332,7 +339,7 @@ class Job:
         labels = content_hash(sorted(j.id for j in judgements))
         inputs = self._inputs(
             "dpo", "model", "data", labels=labels, sft=self._sft_source, weights=recipe.ppo.objective_weights,
-            held_out=recipe.reward.held_out,
+            held_out=recipe.reward.held_out, second_judge=recipe.reward.second_judge,
         )  # fmt: skip
         self.folder.act(f"round_{index}/dpo", inputs, do, labels={"judgements": [j.id for j in judgements]})
 
@@ -390,7 +397,8 @@ class Job:
 
     def _checkpoints(self, index: int) -> dict[str, str]:
         align = self.recipe.align
-        if self.folder.done(f"round_{index}/{align}") is None:
+        wanted = [align, *(["dpo"] if self.recipe.evaluation.dpo else [])]
+        if any(self.folder.done(f"round_{index}/{name}") is None for name in wanted):
             raise InputError(f"round {index} has no trained policy yet: run `plaudit ppo` (or `plaudit run`) first")
         base = {} if self.recipe.sft is None else {"base": self.material.base_model}
         best = {} if self.recipe.evaluation.ceiling is None else {"ceiling": str(self.path(index, "ceiling", "model"))}

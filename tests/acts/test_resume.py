@@ -268,3 +268,12 @@ def test_rollouts_are_dumped_per_token(tmp_path: Path, tiny_folder: Path) -> Non
     assert set(columns["row"]) == set(range(8))
     metrics = rows(tmp_path / "tiny" / "round_0" / "ppo" / "metrics.jsonl")[1]
     assert len(columns["token"]) == round(8 * metrics["response_length"])
+
+
+def test_dpo_never_sees_the_second_judge_s_rankings(tmp_path: Path, tiny_folder: Path) -> None:
+    recipe = tiny.recipe(
+        tmp_path, tiny_folder, reward={"second_judge": True}, sample={"prompts": 24}, evaluation={"dpo": True}
+    )
+    (only,) = run(recipe, quiet=True).summary["rounds"]
+    assert only["dpo"]["rankings"] == only["reward"]["rankings"]
+    assert only["dpo"]["rankings"] < only["reward"]["judgements"] / 2

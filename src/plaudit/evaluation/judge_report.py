@@ -60,7 +60,8 @@ def report_on_judge(
     """Figures of a judge on rankings that it has not seen, for `plaudit reward evaluate` and the report.
 
     `sources`: where each judgement is from (a file). Where nothing was held out, or no pair was decided, there is
-    nothing to be right about, and no figure. InputError where the judge does not know an objective that the judgements speak of.
+    nothing to be right about, and no figure. InputError where the judge does not know an objective that the judgements
+    speak of.
     """
     if not judgements:
         return {}

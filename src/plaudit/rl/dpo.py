@@ -18,15 +18,13 @@ from torch import Tensor
 
 from plaudit.data.batching import token_budget_batches
 from plaudit.data.chat import Chat
-from plaudit.models.checkpoints import save_peft, save_tensors
-from plaudit.models.loading import save_causal_lm
 from plaudit.models.optimization import MicroBatches, Stepper
 from plaudit.models.sequences import bundle, predicting_states, shared_prompts
 from plaudit.models.trunk import Trunk
 from plaudit.progress import Journal
 from plaudit.rankings import pair_accuracy, ranking_loss, ranks_of
 from plaudit.recipe import DPO
-from plaudit.rl.records import STATE
+from plaudit.rl.records import STATE, export_policy, keep_policy
 from plaudit.rl.rollout import POLICY
 from plaudit.tensors import token_logprobs
 from plaudit.types import Bundle, InputError, Judgement, TrainingError
@@ -102,14 +100,8 @@ def dpo(
             metrics |= tested
         journal.log(step + 1, metrics)
 
-    save_tensors(
-        folder / STATE,
-        {f"{POLICY}/{k}": v for k, v in trunk.part(POLICY).state_dict().items()},
-        {"trunk": trunk.hash()},
-    )
-    save_peft(trunk, POLICY, folder / "adapter")
-    save_causal_lm(trunk.decoding_copy(POLICY), folder / "model", eos_ids=chat.eos_ids, pad_id=chat.pad_id)
-    chat.save(folder / "model")
+    keep_policy(trunk, folder / STATE)
+    export_policy(trunk, chat, folder)
     return metrics | tested | {"rankings": float(len(shown)), "steps": float(num_steps)}
 
 

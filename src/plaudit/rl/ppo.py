@@ -29,12 +29,13 @@ from plaudit.rl.controllers import KLController
 from plaudit.rl.costs import ppo_flops
 from plaudit.rl.loss import approximate_kl, policy_loss, sampler_weights, value_loss
 from plaudit.rl.records import (
+    POLICIES,
     dump_rollout,
+    export_policy,
     keep_policy,
     load_policy,
     resume_state,
     rewind_samples,
-    save_policy,
     save_state,
     show_samples,
 )
@@ -158,12 +159,13 @@ def ppo(
         if config.dump_rollouts:
             dump_rollout(rollout, rewards_BT, advantages_BT, step=step, folder=folder)
         if config.keep_policy_every is not None and (step + 1) % config.keep_policy_every == 0:
-            keep_policy(learner, folder, step=step + 1)
+            keep_policy(trunk, folder / POLICIES / f"step_{step + 1:05d}.safetensors")
         if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
             save_state(learner, folder, step=step + 1)
 
     trunk.memory.forget()
-    save_policy(learner, chat, folder)
+    save_state(learner, folder, step=config.steps)
+    export_policy(trunk, chat, folder)
     return metrics
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from plaudit.data.chat import Chat
 from plaudit.models.checkpoints import load_tensors, save_peft, save_tensors
 from plaudit.models.loading import save_causal_lm
+from plaudit.models.trunk import Trunk
 from plaudit.progress import Journal
 from plaudit.rl.rollout import POLICY
 from plaudit.types import InputError, Rollout
@@ -50,10 +51,10 @@ def resume_state(learner: Learner, folder: Path) -> int:
     return int(tensors["step"])
 
 
-def keep_policy(learner: Learner, folder: Path, *, step: int) -> None:
-    """The policy as `step` steps have made it, to be looked at later."""
-    own = {f"{POLICY}/{k}": v for k, v in learner.trunk.part(POLICY).state_dict().items()}
-    save_tensors(folder / POLICIES / f"step_{step:05d}.safetensors", own, {"trunk": learner.trunk.hash()})
+def keep_policy(trunk: Trunk, path: Path) -> None:
+    """The policy alone, as it is now."""
+    own = {f"{POLICY}/{k}": v for k, v in trunk.part(POLICY).state_dict().items()}
+    save_tensors(path, own, {"trunk": trunk.hash()})
 
 
 def load_policy(learner: Learner, folder: Path) -> None:
@@ -75,11 +76,10 @@ def pieces(learner: Learner) -> dict[str, dict[str, Tensor]]:
     }
 
 
-def save_policy(learner: Learner, chat: Chat, folder: Path) -> None:
-    """The end: the state, the adapter in PEFT's format, and the merged model that `from_pretrained` opens."""
-    save_state(learner, folder, step=learner.config.steps)
-    save_peft(learner.trunk, POLICY, folder / "adapter")
-    save_causal_lm(learner.trunk.decoding_copy(POLICY), folder / "model", eos_ids=chat.eos_ids, pad_id=chat.pad_id)
+def export_policy(trunk: Trunk, chat: Chat, folder: Path) -> None:
+    """The adapter in PEFT's format, and the merged model that `from_pretrained` opens."""
+    save_peft(trunk, POLICY, folder / "adapter")
+    save_causal_lm(trunk.decoding_copy(POLICY), folder / "model", eos_ids=chat.eos_ids, pad_id=chat.pad_id)
     chat.save(folder / "model")
 
 
