@@ -13,15 +13,15 @@ from plaudit.contest import EVALUATION, Contest
 from plaudit.evaluation.compare import SCORE
 from plaudit.evaluation.overoptimization import Curve, Form, best_of_n, fit, kl_of_best_of
 from plaudit.intervals import Floats, mean_interval
+from plaudit.judges import open_judges
 from plaudit.material import Material
 from plaudit.models.checkpoints import load_tensors
 from plaudit.progress import Journal
 from plaudit.recipe_file import load_recipe
-from plaudit.reward.model import RewardModel
 from plaudit.rl.records import POLICIES, STATE, under
 from plaudit.rl.rollout import POLICY
 from plaudit.run_folder import Result, RunFolder, write_json
-from plaudit.types import InputError, Prompt, Sampling
+from plaudit.types import InputError, Prompt
 from plaudit.workshop import Workshop
 
 FILE = "overoptimization.json"
@@ -52,26 +52,22 @@ def follow(folder: Path, *, samples: int, quiet: bool = False) -> Result:
     if not done:
         raise InputError(f"{folder}: no policy was trained by PPO yet; `plaudit run` does")
     here = folder / f"round_{done[-1]}"
-    judges = {} if recipe.ppo.reward is not None else {"judge": _judge(workshop, here / "reward")}
-    if judges and recipe.reward.second_judge:
-        judges["second_judge"] = _judge(workshop, here / "reward" / "second", part="reward_second")
+    judges = open_judges(workshop, here)
     if material.world is None and "second_judge" not in judges:
         raise InputError(
             f"{folder}: there is nothing to measure the judge against: neither a world nor reward.second_judge"
         )
-    config = recipe.ppo
-    sampling = Sampling(
-        temperature=recipe.evaluation.temperature,
-        top_p=recipe.evaluation.top_p,
-        max_new_tokens=config.max_new_tokens,
-        stop=config.stop,
-        seed=recipe.seed,
+    contest = Contest(
+        recipe=recipe,
+        workshop=workshop,
+        world=material.world,
+        judges=judges,
+        sampling=workshop.evaluation_sampling,
     )
-    contest = Contest(recipe=recipe, workshop=workshop, world=material.world, judges=judges, sampling=sampling)
     with Journal(here / "evaluation", quiet=quiet) as journal:
         found = Pursuit(contest, material.evaluation_prompts(workshop.chat), journal)
         ways: dict[Form, list[Followed]] = {"best_of_n": found.best_of_n(samples)}
-        ways["rl"] = [found.policy(path, step) for path, step in policies(here / "ppo", config.steps)]
+        ways["rl"] = [found.policy(path, step) for path, step in policies(here / "ppo", recipe.ppo.steps)]
     groups = [prompt.id for prompt in found.prompts]
     result: Result = {
         "measured_by": "the world's truth" if material.world is not None else "the second judge",
@@ -182,7 +178,3 @@ def _way(form: Form, points: Sequence[Followed], groups: Sequence[str], resample
 def _described(curve: Curve) -> dict[str, Any]:
     peak = None if curve.peak is None else {"kl": curve.peak[0] ** 2, "gain": curve.peak[1]}
     return {"a": curve.a, "b": curve.b, "peak": peak}
-
-
-def _judge(workshop: Workshop, folder: Path, *, part: str = "reward") -> RewardModel:
-    return RewardModel.load(folder, workshop.trunk, workshop.chat, part=part)

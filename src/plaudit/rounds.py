@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -12,8 +12,8 @@ from plaudit.contest import Contest
 from plaudit.data.formats import content_hash
 from plaudit.data.responses import response_row
 from plaudit.data.split import split_by_prompt
-from plaudit.evaluation.judge_report import report_on_judge
 from plaudit.feedback.project import RESPONSES
+from plaudit.judges import make_judge, open_judge, open_judges
 from plaudit.labels import Labels
 from plaudit.material import Material
 from plaudit.progress import Journal
@@ -22,7 +22,6 @@ from plaudit.recipe_file import dump_recipe
 from plaudit.reward.model import RewardModel
 from plaudit.reward.ready import open_reward
 from plaudit.reward.scale import Standardised
-from plaudit.reward.train import train_judge
 from plaudit.rl.dpo import dpo
 from plaudit.rl.ppo import ppo
 from plaudit.run_folder import Result, RunFolder, write_rows
@@ -35,8 +34,6 @@ Act = Literal["sft", "sample", "reward", "ppo", "evaluate"]
 FOLDERS: dict[Act, str] = {
     "sft": "sft", "sample": "responses", "reward": "reward", "ppo": "ppo", "evaluate": "evaluation",
 }  # fmt: skip
-ENOUGH_ANSWERS = 2000
-"""From which a judge learns what is usual."""
 SAMPLING, CENTRING = -1, -1_000_000
 """Occasions on which models speak (a round counts down from the first); PPO's steps are 0 and more."""
 
@@ -168,7 +165,7 @@ class Job:
 
     def reward(self, index: int) -> None:
         """The judge, trained on every ranking so far; a second one on other prompts where the recipe asks for it."""
-        recipe, config = self.recipe, self.recipe.reward
+        recipe, config, workshop = self.recipe, self.recipe.reward, self.workshop
         judgements = self._judgements(index)
 
         def do(folder: Path, journal: Journal) -> Result:
@@ -180,50 +177,19 @@ class Job:
             first, second, held_out = self._split(judgements)
             own = self._own_responses(index, journal)
             if not config.second_judge:
-                return self._train_judge(own, first, held_out, [], folder, journal, seed=recipe.seed)
+                return make_judge(workshop, own, first, held_out, [], folder, journal, seed=recipe.seed)
             # Each judge is tested on what the other learned from too: more pairs, and none that it has seen.
-            result = self._train_judge(own, first, held_out, second, folder, journal, seed=recipe.seed)
+            result = make_judge(workshop, own, first, held_out, second, folder, journal, seed=recipe.seed)
             with Journal(folder / "second", quiet=self.folder.quiet, profile=self.folder.profile) as beside:
-                tested = self._train_judge(
-                    own, second, held_out, first, folder / "second", beside, seed=recipe.seed + 1
+                tested = make_judge(
+                    workshop, own, second, held_out, first, folder / "second", beside, seed=recipe.seed + 1
                 )
             return result | {"second": tested}
 
         labels = content_hash(sorted(j.id for j in judgements))
-        centring = asdict(self._ppo_sampling()) if recipe.data.preferences else None
+        centring = asdict(self.workshop.ppo_sampling) if recipe.data.preferences else None
         inputs = self._inputs("reward", "model", "data", labels=labels, sft=self._sft_source, centring=centring)
         self.folder.act(f"round_{index}/reward", inputs, do, labels={"judgements": [j.id for j in judgements]})
-
-    def _train_judge(
-        self,
-        own: tuple[list[Prompt], list[str]],
-        training: Sequence[Judgement],
-        held_out: Sequence[Judgement],
-        also_unseen: Sequence[Judgement],
-        folder: Path,
-        journal: Journal,
-        *,
-        seed: int,
-    ) -> Result:
-        config, trunk, unseen = self.recipe.reward, self.workshop.trunk, [*held_out, *also_unseen]
-        objectives = sorted({j.objective for j in [*training, *unseen]})
-        judge = RewardModel(
-            trunk,
-            self.workshop.chat,
-            objectives,
-            part="reward",
-            adapter=config.adapter,
-            members=config.members,
-            seed=seed,
-        )
-        journal.rewind(-1)
-        trained = train_judge(judge, training, held_out, config, seed=seed, journal=journal)
-        judge.centre(*own)
-        judge.learn_what_is_usual(answers_of(training), answers_of(unseen))
-        judge.save(folder)
-        figures = report_on_judge(judge, unseen, resamples=self.recipe.evaluation.resamples, seed=self.recipe.seed)
-        trunk.remove_part("reward")
-        return trained | figures
 
     def _split(self, judgements: Sequence[Judgement]) -> tuple[list[Judgement], list[Judgement], list[Judgement]]:
         """Rankings by prompt: the judge's, the second judge's (none where there is none), and those held out."""
@@ -253,7 +219,7 @@ class Job:
             pairs = [(prompt, r.text) for prompt, responses in self.labels.responses(0) for r in responses]
             return [prompt for prompt, _ in pairs], [text for _, text in pairs]
         prompts = self.material.ppo_prompts(self.workshop.chat, index)[: recipe.reward.centring_samples]
-        sampling = self._ppo_sampling()
+        sampling = self.workshop.ppo_sampling
         said = workshop.speak(
             workshop.trunk.model,
             prompts,
@@ -279,9 +245,11 @@ class Job:
 
         def do(folder: Path, journal: Journal) -> Result:
             config = recipe.ppo
-            reward: RewardFunction = (
-                self._judge(index) if plugin is None else open_reward(plugin, device=recipe.model.device)
-            )
+            reward: RewardFunction
+            if plugin is None:
+                reward = open_judge(workshop, self.path(index))
+            else:
+                reward = open_reward(plugin, device=recipe.model.device)
             value_start = None
             if isinstance(reward, RewardModel) and config.value_start == "judge":
                 value_start = reward.value_start(config.objective_weights)
@@ -343,22 +311,6 @@ class Job:
         )  # fmt: skip
         self.folder.act(f"round_{index}/dpo", inputs, do, labels={"judgements": [j.id for j in judgements]})
 
-    def _judge(self, index: int, *names: str) -> RewardModel:
-        if self.folder.done(f"round_{index}/reward") is None:
-            raise InputError(f"round {index} has no judge yet: run `plaudit reward` (or `plaudit run`) first")
-        folder, part = self.path(index, "reward", *names), "_".join(["reward", *names])
-        return RewardModel.load(folder, self.workshop.trunk, self.workshop.chat, part=part)
-
-    def _ppo_sampling(self) -> Sampling:
-        config = self.recipe.ppo
-        return Sampling(
-            temperature=config.temperature,
-            top_p=config.top_p,
-            max_new_tokens=config.max_new_tokens,
-            stop=config.stop,
-            seed=self.recipe.seed,
-        )
-
     # -- evaluation ---------------------------------------------------------------------------------------------
 
     def evaluate(self, index: int) -> None:
@@ -366,15 +318,12 @@ class Job:
         recipe, checkpoints = self.recipe, self._checkpoints(index)
 
         def do(folder: Path, journal: Journal) -> Result:
-            judges = {} if recipe.ppo.reward is not None else {"judge": self._judge(index)}
-            if judges and recipe.reward.second_judge:
-                judges["second_judge"] = self._judge(index, "second")
             contest = Contest(
                 recipe=recipe,
                 workshop=self.workshop,
                 world=self.material.world,
-                judges=judges,
-                sampling=self._evaluation_sampling(),
+                judges=open_judges(self.workshop, self.path(index)),
+                sampling=self.workshop.evaluation_sampling,
             )
             prompts = self.material.evaluation_prompts(self.workshop.chat)
             result, answers = contest.hold(prompts, checkpoints, journal)
@@ -391,7 +340,7 @@ class Job:
             "data",
             checkpoints=made,
             reward=self._judge_source(index),
-            sampling=asdict(self._evaluation_sampling()),
+            sampling=asdict(self.workshop.evaluation_sampling),
         )
         self.folder.act(f"round_{index}/evaluation", inputs, do)
 
@@ -405,10 +354,6 @@ class Job:
         if self.recipe.evaluation.dpo and align != "dpo":
             best = {"dpo": str(self.path(index, "dpo", "model"))} | best
         return base | {"sft": self.workshop.sft_model, "rlhf": str(self.path(index, align, "model"))} | best
-
-    def _evaluation_sampling(self) -> Sampling:
-        config = self.recipe.evaluation
-        return replace(self._ppo_sampling(), temperature=config.temperature, top_p=config.top_p)
 
     # -- lineage ------------------------------------------------------------------------------------------------
 
@@ -431,13 +376,6 @@ class Job:
 
     def _judge_source(self, index: int) -> str | None:
         return source_of(str(self.path(index, "reward", "judge.safetensors")))
-
-
-def answers_of(judgements: Sequence[Judgement]) -> tuple[list[Prompt], list[str]]:
-    """Every response that was judged, once for each judgement; of very many some, evenly spread."""
-    every = [(j.prompt, r.text) for j in judgements for r in j.responses]
-    some = every[:: max(1, len(every) // ENOUGH_ANSWERS)]
-    return [prompt for prompt, _ in some], [text for _, text in some]
 
 
 def source_of(path: str | None) -> str | None:

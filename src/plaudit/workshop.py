@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
@@ -45,6 +46,22 @@ class Workshop:
     @cached_property
     def trunk(self) -> Trunk:
         return self.load_trunk(self.sft_model, self.recipe.model.split_depth)
+
+    @property
+    def ppo_sampling(self) -> Sampling:
+        config = self.recipe.ppo
+        return Sampling(
+            temperature=config.temperature,
+            top_p=config.top_p,
+            max_new_tokens=config.max_new_tokens,
+            stop=config.stop,
+            seed=self.recipe.seed,
+        )
+
+    @property
+    def evaluation_sampling(self) -> Sampling:
+        config = self.recipe.evaluation
+        return replace(self.ppo_sampling, temperature=config.temperature, top_p=config.top_p)
 
     @property
     def decoding_dtype(self) -> torch.dtype | None:

@@ -109,52 +109,48 @@ def batch_gradients(
     trunk: Trunk, batch: Sequence[Preference], config: DPO, tokens_per_microbatch: int
 ) -> dict[str, float]:
     """Add up the gradients of a batch of rankings; what it cost, and how the policy has moved on it."""
-    sums: dict[str, float] = dict.fromkeys(("loss", "accuracy", "best_logratio", "worst_logratio"), 0.0)
+    found: list[dict[str, float]] = []
     for rows in token_budget_batches([p.num_tokens for p in batch], tokens_per_microbatch):
-        some = [batch[r] for r in rows]
-        logratios = response_logratios(trunk, some, part=POLICY)
-        losses = [cost(one, logratio_K, config) for one, logratio_K in zip(some, logratios, strict=True)]
-        (torch.stack(losses).sum() / len(batch)).backward()
-        for key, value in described(some, logratios, losses).items():
-            sums[key] += value / len(batch)
-    return sums
+        losses_R, figures = judge_by_policy(trunk, [batch[r] for r in rows], config)
+        (losses_R.sum() / len(batch)).backward()
+        found += figures
+    return means(found)
 
 
 @torch.no_grad()
 def evaluate(trunk: Trunk, preferences: Sequence[Preference], config: DPO) -> dict[str, float]:
     """The same figures over rankings that were not trained on."""
-    sums: dict[str, float] = {}
+    found: list[dict[str, float]] = []
     for rows in token_budget_batches([p.num_tokens for p in preferences], config.tokens_per_microbatch):
-        some = [preferences[r] for r in rows]
-        logratios = response_logratios(trunk, some, part=POLICY)
-        losses = [cost(one, logratio_K, config) for one, logratio_K in zip(some, logratios, strict=True)]
-        for key, value in described(some, logratios, losses).items():
-            sums[f"held_out_{key}"] = sums.get(f"held_out_{key}", 0.0) + value / len(preferences)
-    return sums
+        found += judge_by_policy(trunk, [preferences[r] for r in rows], config)[1]
+    return {f"held_out_{key}": value for key, value in means(found).items()}
+
+
+def judge_by_policy(trunk: Trunk, some: Sequence[Preference], config: DPO) -> tuple[Tensor, list[dict[str, float]]]:
+    """Loss of each ranking [R], and its figures. Of the preferred the log-ratio often falls too (2404.19733): then both
+    are forgotten, the worse one faster."""
+    losses: list[Tensor] = []
+    figures: list[dict[str, float]] = []
+    for one, logratio_K in zip(some, response_logratios(trunk, some, part=POLICY), strict=True):
+        losses.append(cost(one, logratio_K, config))
+        right, pairs = pair_accuracy(logratio_K.detach().cpu(), one.ranks_K)
+        figures.append({
+            "loss": losses[-1].item(),
+            "accuracy": right / max(pairs, 1),
+            "best_logratio": logratio_K[int(one.ranks_K.argmin())].item(),
+            "worst_logratio": logratio_K[int(one.ranks_K.argmax())].item(),
+        })  # fmt: skip
+    return torch.stack(losses), figures
+
+
+def means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {key: float(np.mean([one[key] for one in figures])) for key in figures[0]}
 
 
 def cost(one: Preference, logratio_K: Tensor, config: DPO) -> Tensor:
     """Nats per pair: the ranking loss of the scores beta log(policy / reference)."""
     scores_K = math.copysign(1.0, one.weight) * config.beta * logratio_K
     return abs(one.weight) * ranking_loss(scores_K, one.ranks_K, margin=one.margin, smoothing=config.smoothing)
-
-
-def described(some: Sequence[Preference], logratios: Sequence[Tensor], losses: Sequence[Tensor]) -> dict[str, float]:
-    """Sums over rankings. Of the preferred the log-ratio often falls too (2404.19733): then both are forgotten, the
-    worse one faster."""
-    right = [
-        pair_accuracy(logratio_K.detach().cpu(), one.ranks_K) for one, logratio_K in zip(some, logratios, strict=True)
-    ]
-    return {
-        "loss": sum(loss.item() for loss in losses),
-        "accuracy": sum(correct / max(pairs, 1) for correct, pairs in right),
-        "best_logratio": sum(
-            logratio_K[int(one.ranks_K.argmin())].item() for one, logratio_K in zip(some, logratios, strict=True)
-        ),
-        "worst_logratio": sum(
-            logratio_K[int(one.ranks_K.argmax())].item() for one, logratio_K in zip(some, logratios, strict=True)
-        ),
-    }
 
 
 def response_logratios(trunk: Trunk, some: Sequence[Preference], *, part: str | None) -> list[Tensor]:
