@@ -119,11 +119,11 @@ class Pursuit:
         self.before = judged_PN.mean(axis=1), measured_PN.mean(axis=1)
         sizes = [2**i for i in range(1, samples.bit_length()) if 2**i <= samples]
         return [
-            Followed(
-                label=n,
+            self.gained(
+                n,
                 kl=kl_of_best_of(n),
-                judged_P=best_of_n(judged_PN, judged_PN, n) - self.before[0],
-                measured_P=best_of_n(judged_PN, measured_PN, n) - self.before[1],
+                judged_P=best_of_n(judged_PN, judged_PN, n),
+                measured_P=best_of_n(judged_PN, measured_PN, n),
             )
             for n in sizes
         ]
@@ -145,11 +145,14 @@ class Pursuit:
         )
         texts = [contest.workshop.chat.text_of(one.tokens, contest.sampling.stop) for one in said]
         judged_P, measured_P = self.worth(self.prompts, texts)
+        kl = contest.distance(self.prompts, said).value
+        return self.gained(step, kl=kl, judged_P=judged_P, measured_P=measured_P)
+
+    def gained(self, label: int, *, kl: float, judged_P: Floats, measured_P: Floats) -> Followed:
+        """What answers are worth, over what the SFT model's own are."""
+        judged_before_P, measured_before_P = self.before
         return Followed(
-            label=step,
-            kl=contest.distance(self.prompts, said).value,
-            judged_P=judged_P - self.before[0],
-            measured_P=measured_P - self.before[1],
+            label=label, kl=kl, judged_P=judged_P - judged_before_P, measured_P=measured_P - measured_before_P
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ import torch
 import tiny
 from plaudit.models.heads import ScoreHead
 from plaudit.progress import Journal
-from plaudit.recipe import Adapter, Optimizer, Reward
+from plaudit.recipe import Adapter, Likelihood, Optimizer, Reward
+from plaudit.reward import train
+from plaudit.reward.likelihood import JudgementModel
 from plaudit.reward.model import RewardModel
 from plaudit.reward.ready import open_reward
 from plaudit.reward.train import drawn, train_judge
@@ -118,3 +121,29 @@ def test_an_anchor_holds(tmp_path: Path) -> None:
     free = trained(tmp_path / "free", members=2, bootstrap=False)
     held = trained(tmp_path / "held", members=2, bootstrap=False, anchor=1000.0)
     assert held.head.strayed().item() < free.head.strayed().item() / 3
+
+
+def test_annotators_are_found_by_a_judge_that_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The later half of the rankings is told from, and the judge is put back to the bit."""
+    heard: list[int] = []
+    monkeypatch.setattr(JudgementModel, "find_annotators", lambda self, said, scores: heard.append(len(said)))  # pyright: ignore
+    judge = RewardModel(tiny.trunk(), tiny.chat(), ["overall"], part="reward", adapter=Adapter(rank=4), seed=0)
+    ranked = [tiny.judgement(p, ["yes", "no"], [[0], [1]], annotator="ann") for p in tiny.questions(16)]
+    likelihood = Likelihood(annotators="reliability")
+    config = Reward(likelihood=likelihood, batch_size=4, optimizer=Optimizer(learning_rate=1e-2))
+    model = JudgementModel(likelihood, objectives=1, annotators=["ann"])
+    before = [parameter.detach().clone() for parameter in judge.parameters()]
+    steps: list[bool] = []
+    gradients = train.batch_gradients
+
+    def watched(*args: Any) -> Any:
+        moved = any(not torch.equal(a, b) for a, b in zip(judge.parameters(), before, strict=True))
+        steps.append(moved)
+        return gradients(*args)
+
+    monkeypatch.setattr(train, "batch_gradients", watched)
+    with Journal(tmp_path, quiet=True) as journal:
+        train.find_annotators(judge, model, train.prepare(judge, model, ranked), config, seed=0, journal=journal)
+    assert steps == [False, True, True, True]  # it learned on the way
+    assert heard == [8]
+    assert all(torch.equal(a, b) for a, b in zip(judge.parameters(), before, strict=True))

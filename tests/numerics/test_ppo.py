@@ -24,7 +24,7 @@ from plaudit.rl.ppo import Learner, describe, minibatch_gradients, ppo, sampler_
 from plaudit.rl.rollout import POLICY, VALUE, collect
 from plaudit.rounds import run
 from plaudit.tensors import masked_mean
-from plaudit.types import InputError, Prompt, RewardFunction, Rollout
+from plaudit.types import InputError, Judged, Prompt, RewardFunction, Rollout
 from steps import FULL, LORA, config, littered, ready, rolled_out
 
 # -- padding --------------------------------------------------------------------------------------------------------
@@ -187,6 +187,22 @@ def test_a_response_that_does_not_end_pays_for_it(tmp_path: Path) -> None:
     for one in responses:
         ended = one["token"][-1] in (tiny.END, tiny.STOP)
         assert one["reward"].tolist() == [0.0] * (len(one["token"]) - 1) + [0.0 if ended else -2.0]
+
+
+class Estranged(Nothing):
+    """Nothing scores, and every second response is unlike all that was learned from."""
+
+    def judged(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Judged:
+        strange_B = torch.tensor([0.99 if i % 2 else 0.95 for i in range(len(responses))])
+        return Judged(scores_BEO=torch.zeros(len(responses), 1, 1), strange_B=strange_B)
+
+
+def test_what_is_unlike_all_that_was_learned_from_pays_for_it(tmp_path: Path) -> None:
+    settings = config(unfamiliar_penalty=3.0, missing_eos_penalty=0.0, kl=KL(coefficient=0.0), dump_rollouts=True)
+    metrics, responses = dumped(settings, tmp_path, Estranged())
+    assert metrics["unfamiliar_share"] == 0.5
+    assert metrics["score"] == pytest.approx(-1.5)
+    assert [float(one["reward"].sum()) for one in responses] == [-3.0 if i % 2 else 0.0 for i in range(len(responses))]
 
 
 class PromptLength(tiny.CountWord):

@@ -183,6 +183,29 @@ def test_compare_puts_every_figure_in_its_place() -> None:
     }
     assert result["judge"]["objectives"]["short"]["rlhf"]["value"] == -6.0
     assert result["text"]["rlhf"]["words"] == 3.0
+    assert "rivals" not in result
+
+
+def test_rivals_are_taken_off_and_not_the_other_way_round() -> None:
+    texts = {"sft": ("a", "b"), "rlhf": ("a a a", "b b b"), "dpo": ("a a", "b b"), "best_of_n": ("a a a a", "b b b b")}
+    result = compare(
+        prompts(2),
+        {name: Answers(texts=said, finished=(True, True)) for name, said in texts.items()},
+        truth=lambda prompt, text: {"total": len(text.split()) / 4},
+        prefer=lambda prompt, text_1, text_2: float(len(text_1) > len(text_2)),
+        scorers={"judge": by_length},
+        resamples=50,
+        seed=0,
+    )
+    found = {
+        rival: {measure: one["value"] for measure, one in measures.items()}
+        for rival, measures in result["rivals"].items()
+    }
+    assert found == {
+        "dpo": {"win_rate": 1.0, "truth": 0.25, "judge": 1.0},
+        "best_of_n": {"win_rate": 0.0, "truth": -0.25, "judge": -1.0},
+    }
+    assert result["judge"]["dpo"]["value"] == 2.0
 
 
 class TwoObjectives:
