@@ -26,9 +26,19 @@ def mean_interval(values: ArrayLike, *, groups: Groups | None = None, resamples:
     lengths that differ and values that are not finite.
     """
     numbers = _column("values", values)
-    sums = _per_group(groups, np.ones_like(numbers), numbers)
+    drawn = drawn_means([numbers], groups=groups, resamples=resamples, seed=seed)
+    return _percentiles(float(numbers.mean()), drawn[:, 0])
+
+
+def drawn_means(
+    columns: Sequence[ArrayLike], *, groups: Groups | None = None, resamples: int = 2000, seed: int = 0
+) -> Floats:
+    """Means of several columns over the same bootstrap draws of whole groups [resamples, columns]: for what is worked
+    out of several means together."""
+    found = [_column("values", column) for column in columns]
+    sums = _per_group(groups, np.ones_like(found[0]), *found)
     drawn = np.concatenate([weights @ sums for weights in _weights(len(sums), resamples, seed)])
-    return _percentiles(float(numbers.mean()), drawn[:, 1] / drawn[:, 0])
+    return drawn[:, 1:] / drawn[:, :1]
 
 
 def paired_difference(

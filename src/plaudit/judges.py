@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
+from plaudit.data.formats import content_hash
+from plaudit.evaluation.judge import hear
 from plaudit.evaluation.judge_report import report_on_judge
+from plaudit.evaluation.learning_curve import Tried, learning_curve
+from plaudit.evaluation.pairs import pair_outcomes
+from plaudit.feedback.statistics import ceiling_of
 from plaudit.progress import Journal
 from plaudit.reward.model import RewardModel
 from plaudit.reward.train import train_judge
@@ -16,6 +22,8 @@ from plaudit.workshop import Workshop
 ENOUGH_ANSWERS = 2000
 """From which a judge learns what is usual."""
 PART = "reward"
+PARTS_OF = (8, 4, 2)
+"""A learning curve is that of judges from an eighth, a quarter and a half of the prompts, and from all."""
 
 Answers = tuple[Sequence[Prompt], Sequence[str]]
 
@@ -35,25 +43,82 @@ def make_judge(
 
     `own` are the SFT model's own answers: they set its 0 and 1.
     """
-    recipe, trunk, unseen = workshop.recipe, workshop.trunk, [*held_out, *also_unseen]
-    config = recipe.reward
+    recipe, unseen = workshop.recipe, [*held_out, *also_unseen]
+    objectives = sorted({j.objective for j in [*training, *unseen]})
+    journal.rewind(-1)
+    judge, trained = taught(workshop, objectives, training, held_out, journal, seed=seed)
+    judge.centre(*own)
+    judge.learn_what_is_usual(answers_of(training), answers_of(unseen))
+    judge.save(folder)
+    figures = report_on_judge(judge, unseen, resamples=recipe.evaluation.resamples, seed=recipe.seed)
+    if (ceiling := ceiling_of([*training, *unseen])) is not None:
+        figures["ceiling"] = ceiling.as_dict()
+    if recipe.reward.learning_curve and "accuracy" in figures:
+        figures["learning_curve"] = _learning_curve(workshop, judge, training, unseen, folder, seed=seed)
+    workshop.trunk.remove_part(PART)
+    return trained | figures
+
+
+def taught(
+    workshop: Workshop,
+    objectives: Sequence[str],
+    training: Sequence[Judgement],
+    held_out: Sequence[Judgement],
+    journal: Journal,
+    *,
+    seed: int,
+) -> tuple[RewardModel, Result]:
+    """A judge of these rankings on the part that judges are trained on, as the recipe has it; not centred yet."""
+    config = workshop.recipe.reward
     judge = RewardModel(
-        trunk,
+        workshop.trunk,
         workshop.chat,
-        sorted({j.objective for j in [*training, *unseen]}),
+        objectives,
         part=PART,
         adapter=config.adapter,
         members=config.members,
         seed=seed,
     )
-    journal.rewind(-1)
-    trained = train_judge(judge, training, held_out, config, seed=seed, journal=journal)
-    judge.centre(*own)
-    judge.learn_what_is_usual(answers_of(training), answers_of(unseen))
-    judge.save(folder)
-    figures = report_on_judge(judge, unseen, resamples=recipe.evaluation.resamples, seed=recipe.seed)
-    trunk.remove_part(PART)
-    return trained | figures
+    return judge, train_judge(judge, training, held_out, config, seed=seed, journal=journal)
+
+
+def _learning_curve(
+    workshop: Workshop,
+    judge: RewardModel,
+    training: Sequence[Judgement],
+    unseen: Sequence[Judgement],
+    folder: Path,
+    *,
+    seed: int,
+) -> Result:
+    """Judges from parts of the prompts, each part within the next, beside the one that learned from all. The trunk's
+    part is that of the smallest when this returns."""
+
+    def tried(one: RewardModel, learned: int) -> Tried:
+        return Tried(rankings=learned, outcomes=pair_outcomes(unseen, [said.scores_K for said in hear(one, unseen)]))
+
+    prompts = sorted({j.prompt.id for j in training}, key=lambda prompt: content_hash([seed, prompt]))
+    found = [tried(judge, len(training))]
+    for share in reversed(PARTS_OF):
+        some = frozenset(prompts[: len(prompts) // share])
+        learned = [j for j in training if j.prompt.id in some]
+        if learned:
+            workshop.trunk.remove_part(PART)
+            with Journal(folder / "learning_curve" / f"of_{share}", quiet=workshop.folder.quiet) as journal:
+                journal.rewind(-1)
+                smaller, _ = taught(workshop, judge.objectives, learned, [], journal, seed=seed)
+            found.insert(0, tried(smaller, len(learned)))
+    if len({one.rankings for one in found}) < 2:
+        return {}
+    seconds = [j.seconds for j in [*training, *unseen] if j.seconds is not None]
+    ceiling = ceiling_of([*training, *unseen])
+    return learning_curve(
+        found,
+        ceiling=None if ceiling is None else ceiling.value,
+        seconds_per_ranking=median(seconds) if seconds else None,
+        resamples=workshop.recipe.evaluation.resamples,
+        seed=seed,
+    )
 
 
 def open_judge(workshop: Workshop, round_folder: Path, *names: str) -> RewardModel:

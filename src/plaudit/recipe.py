@@ -186,6 +186,8 @@ class Reward(Section):
     """Each of several members learns from prompts drawn anew: some several times, a third of them never."""
     anchor: Annotated[float, Field(ge=0)] = 1.0
     """How strongly each of several members is held to where it began; 1: as a prior of that spread would."""
+    learning_curve: bool = False
+    """Judges from an eighth, a quarter and a half of the prompts as well, to say what more labels would bring."""
     second_judge: bool = False
     """Keep half of the prompts for a second judge that PPO never sees; evaluation asks it."""
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from plaudit.evaluation.figures import Figure, figure, interval, mapping, number, objects, percent, plain, shown, signed
+from plaudit.evaluation.plots import Plot, draw_learning_curve
 
 _DOUBTS: Mapping[str, str] = {
     "close": "The two scores are close",
@@ -55,14 +56,18 @@ class JudgePage:
     slices: Sequence[tuple[str, Sequence[Slice]]]
     annotators: Sequence[tuple[str, str, str, str]]
     """(name, judgements, mistakes, what the first place is worth)."""
+    learning: Sequence[Plot]
+    """None or one: accuracy against rankings."""
+    price: str
+    """Of the next hundredth of accuracy, in words."""
 
 
-def judge_page(reward: Mapping[str, object]) -> JudgePage | None:
-    """None where the summary holds nothing of it."""
+def judge_page(reward: Mapping[str, object], *, prefix: str) -> JudgePage | None:
+    """None where the summary holds nothing of it. `prefix`: of the ids of its plots."""
     calibration = mapping(reward, "calibration")
     if not calibration:
         return None
-    correlations = mapping(reward, "length_correlation")
+    correlations, curve = mapping(reward, "length_correlation"), mapping(reward, "learning_curve")
     labels = (("all", "over all answers"), ("within_prompt", "between the answers to one prompt"))
     return JudgePage(
         calibration=_calibration(calibration),
@@ -77,6 +82,8 @@ def judge_page(reward: Mapping[str, object]) -> JudgePage | None:
         length=[(label, signed(value, 2)) for key, label in labels if (value := number(correlations, key)) is not None],
         slices=_slices(mapping(reward, "slices")),
         annotators=_annotators(mapping(reward, "annotators")),
+        learning=[] if (plot := draw_learning_curve(curve, prefix=f"{prefix}-learning")) is None else [plot],
+        price=_price(curve),
     )
 
 
@@ -95,6 +102,18 @@ def _calibration(found: Mapping[str, object]) -> list[tuple[str, str, str]]:
         row("Negative log-likelihood, nats per pair", "nll"),
         row("Brier score", "brier"),
     ]
+
+
+def _price(curve: Mapping[str, object]) -> str:
+    price = mapping(curve, "next_point")
+    if not price:
+        return ""
+    rankings, low, high, hours = (number(price, key) for key in ("rankings", "low", "high", "hours"))
+    if rankings is None:
+        return "The curve is flat: more labels of this kind would bring nothing that can be foreseen."
+    ends = f"{'–' if low is None else plain(low, 0)} to {'no number' if high is None else plain(high, 0)}"
+    work = "" if hours is None else f", {plain(hours, 1)} hours of people’s work"
+    return f"One point more is to be expected of {plain(rankings, 0)} rankings more ({ends}){work}."
 
 
 def _diagram(bins: Sequence[Mapping[str, object]]) -> list[Point]:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from markupsafe import Markup, escape
 
-from plaudit.evaluation.figures import number, percent, plain
+from plaudit.evaluation.figures import figure, number, objects, percent, plain, shown
 from plaudit.intervals import Floats
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def draw(
     ]
     if level is not None:
         words.append(f"{level[0]} at {write(level[1])}")
-    svg = _render(panel, [(colour, xs, ys) for _, colour, xs, ys in present], level)
+    svg = _render(lambda axes: _lines(axes, panel, [(colour, xs, ys) for _, colour, xs, ys in present], level))
     return Plot(
         title=panel.title,
         note=panel.note,
@@ -145,31 +145,126 @@ def _points(rows: Sequence[Mapping[str, object]], metric: str) -> tuple[Floats, 
     return np.add.reduceat(xs, edges) / counts, np.add.reduceat(ys, edges) / counts
 
 
-def _render(panel: Panel, curves: Sequence[tuple[str, Floats, Floats]], level: tuple[str, float] | None) -> str:
+def draw_learning_curve(found: Mapping[str, object], *, prefix: str) -> Plot | None:
+    """A judge's accuracy against rankings so far and to come, under its ceiling; None where there is no curve."""
+    measured = _estimates(objects(found, "points"), "rankings", "accuracy")
+    to_come = _estimates(objects(found, "to_come"), "rankings", "accuracy")
+    if len(measured) < 2 or not to_come:
+        return None
+    ceiling = number(found, "ceiling")
+    blue, orange = SERIES_COLOURS
+
+    def paint(axes: Axes) -> None:
+        x, y, low, high = measured.T
+        axes.errorbar(x, y, yerr=[y - low, high - y], color=blue, linewidth=1.6, marker="o", markersize=3.5, capsize=2)
+        x, y, low, high = to_come.T
+        axes.fill_between(x, low, high, color=orange, alpha=0.2, linewidth=0)
+        axes.plot(x, y, color=orange, linewidth=1.6, linestyle=(0, (4, 3)))
+        if ceiling is not None:
+            _level(axes, "annotators’ ceiling", ceiling)
+        ticks = [*measured[:, 0], *to_come[1:, 0]]
+        axes.set_xscale("log", base=2)
+        _dress(axes, share=True, label="rankings")
+        axes.set_xticks(ticks, [f"{round(one):d}" for one in ticks])
+        axes.minorticks_off()
+
+    last, furthest = measured[-1], to_come[-1]
+    words = f"{_percent(last[1])} with {last[0]:g} rankings, {_percent(furthest[1])} expected with {furthest[0]:g}"
+    return Plot(
+        title="What more labels would bring",
+        note="share of held-out pairs ordered as people did",
+        legend=(("measured", blue, _percent(last[1])), ("to be expected", orange, _percent(furthest[1]))),
+        svg=_embed(_render(paint), prefix, f"Accuracy against rankings: {words}."),
+    )
+
+
+def draw_overoptimization(found: Mapping[str, object], *, prefix: str) -> list[Plot]:
+    """By way (best of n, PPO): what the judge says and what it stands for, against the root of the KL. The peak of the
+    fitted curve is marked where it lies within what was tried."""
+    names = {"best_of_n": "Best of n", "rl": "PPO"}
+    measured_by = shown(found.get("measured_by") or "what it stands for")
+    plots: list[Plot] = []
+    for way, title in names.items():
+        points = objects(found, "ways", way, "points")
+        curves = [_estimates(points, "kl", key) for key in ("judge", "measured")]
+        if any(len(curve) < 2 for curve in curves):
+            continue
+        peak = number(found, "ways", way, "fits", "measured", "peak", "kl")
+        if peak is not None and peak > curves[0][:, 0].max():
+            peak = None
+
+        def paint(axes: Axes, curves: Sequence[Floats] = curves, peak: float | None = peak) -> None:
+            for curve, colour in zip(curves, SERIES_COLOURS, strict=True):
+                kl, y, low, high = curve.T
+                x = np.sqrt(np.maximum(0.0, kl))
+                axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+                axes.plot(x, y, color=colour, linewidth=1.6, marker="o", markersize=3.5)
+            if peak is not None:
+                axes.axvline(peak**0.5, color=_GREY, linewidth=1.0, linestyle=(0, (4, 3)))
+            _dress(axes, share=False, label="√KL")
+
+        last = [f"{name} {_short(curve[-1, 1])}" for name, curve in zip(("judge", measured_by), curves, strict=True)]
+        plots.append(
+            Plot(
+                title=f"{title}: how far the judge can be followed",
+                note="gain over the SFT model" + ("" if peak is None else "; dashed: the fitted peak"),
+                legend=tuple(
+                    (name, colour, _short(curve[-1, 1]))
+                    for name, colour, curve in zip(
+                        ("the judge", measured_by), SERIES_COLOURS, curves, strict=True
+                    )
+                ),
+                svg=_embed(_render(paint), f"{prefix}-{way}", f"{title}, gains at the furthest: {', '.join(last)}."),
+            )
+        )
+    return plots
+
+
+def _estimates(rows: Sequence[Mapping[str, object]], x: str, y: str) -> Floats:
+    """(x, value, low, high) of each row that has them, ascending [rows, 4]."""
+    found = [(number(row, x), figure(row, y)) for row in rows]
+    known = [
+        (at, one.value, one.value if one.low is None else one.low, one.value if one.high is None else one.high)
+        for at, one in found
+        if at is not None and one is not None
+    ]
+    return np.array(sorted(known), dtype=np.float64).reshape(-1, 4)
+
+
+def _render(paint: Callable[[Axes], None]) -> str:
     import matplotlib as mpl
     from matplotlib.figure import Figure as Canvas
 
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "plaudit", "font.size": 9.0}):
         canvas = Canvas(figsize=(4.8, 2.2), layout="constrained")
-        axes = canvas.subplots()
-        for colour, xs, ys in curves:
-            _curve(axes, colour, xs, ys)
-        if level is not None:
-            axes.axhline(level[1], color=_GREY, linewidth=1.0, linestyle=(0, (4, 3)))
-            axes.annotate(
-                level[0],
-                (1, level[1]),
-                (0, 2),
-                xycoords=("axes fraction", "data"),
-                textcoords="offset points",
-                ha="right",
-                va="bottom",
-                color=_GREY,
-            )
-        _dress(axes, share=panel.share)
+        paint(canvas.subplots())
         out = io.StringIO()
         canvas.savefig(out, format="svg", transparent=True, metadata={"Date": None})
     return out.getvalue()
+
+
+def _lines(
+    axes: Axes, panel: Panel, curves: Sequence[tuple[str, Floats, Floats]], level: tuple[str, float] | None
+) -> None:
+    for colour, xs, ys in curves:
+        _curve(axes, colour, xs, ys)
+    if level is not None:
+        _level(axes, *level)
+    _dress(axes, share=panel.share, label="step")
+
+
+def _level(axes: Axes, label: str, value: float) -> None:
+    axes.axhline(value, color=_GREY, linewidth=1.0, linestyle=(0, (4, 3)))
+    axes.annotate(
+        label,
+        (1, value),
+        (0, 2),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        color=_GREY,
+    )
 
 
 def _curve(axes: Axes, colour: str, xs: Floats, ys: Floats) -> None:
@@ -184,7 +279,7 @@ def _curve(axes: Axes, colour: str, xs: Floats, ys: Floats) -> None:
     axes.plot(xs, smooth, color=colour, linewidth=1.8)
 
 
-def _dress(axes: Axes, *, share: bool) -> None:
+def _dress(axes: Axes, *, share: bool, label: str) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -193,8 +288,9 @@ def _dress(axes: Axes, *, share: bool) -> None:
     axes.tick_params(axis="x", length=3)
     axes.grid(axis="y", color=_GREY, alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.set_xlabel("step", color=_GREY, loc="right", labelpad=1)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_xlabel(label, color=_GREY, loc="right", labelpad=1)
+    if axes.get_xscale() == "linear":
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=label == "step"))
     axes.yaxis.set_major_locator(MaxNLocator(4))
     if share:
         axes.yaxis.set_major_formatter(FuncFormatter(_share_tick))

@@ -35,7 +35,7 @@ from plaudit.evaluation.findings import (
     weightiest,
 )
 from plaudit.evaluation.judge_page import JudgePage, judge_page
-from plaudit.evaluation.plots import PANELS, Plot, draw
+from plaudit.evaluation.plots import PANELS, Plot, draw, draw_overoptimization
 from plaudit.evaluation.run_files import ACTS, Json, Round, Run, read_run
 
 ACT_TITLES: Mapping[str, str] = {
@@ -97,6 +97,8 @@ class RoundView:
     """(name, value, interval, mark)."""
     judge_margin: Figure | None
     trust: JudgePage | None
+    followed: Sequence[Plot]
+    """How far the judge can be followed, where that was measured."""
     rivals: Sequence[tuple[str, Sequence[tuple[str, Figure]]]]
     """Other ways from the same rankings: (name, [(measure, RLHF's less theirs)])."""
     people: Sequence[tuple[str, str, str]]
@@ -181,7 +183,8 @@ def _view(item: Round) -> RoundView:
         curves=_curves(item),
         judge=_judge(item.summary),
         judge_margin=figure(item.summary, "reward", "beats_length"),
-        trust=judge_page(mapping(item.summary, "reward")),
+        trust=judge_page(mapping(item.summary, "reward"), prefix=f"r{item.number}-judge"),
+        followed=draw_overoptimization(item.overoptimization, prefix=f"r{item.number}-followed"),
         rivals=_rivals(mapping(evaluation, "rivals")),
         people=_people(mapping(item.summary, "judgements")),
         people_made=_people_made(mapping(item.summary, "judgements")),
@@ -271,6 +274,7 @@ def _judge(summary: Json) -> list[tuple[str, str, str, Strip | None]]:
         accuracy = figure(reward, "objectives", objective, "accuracy")
         entries.append(("rlhf", f"The judge on {shown(objective)}", accuracy))
     entries.append(("rlhf", "The second judge", figure(reward, "second", "accuracy")))
+    entries.append(("rule", "The best that such labels allow", figure(reward, "ceiling")))
     entries.append(("rule", "The longer or the shorter wins", figure(reward, "length_baseline")))
     entries.append(("rule", "The first or the last shown wins", figure(reward, "majority_baseline")))
     return [

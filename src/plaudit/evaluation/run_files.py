@@ -36,6 +36,8 @@ class Round:
     acts: Mapping[str, Act]
     summary: Json
     samples: Sequence[Json]
+    overoptimization: Json
+    """What `plaudit evaluate overoptimization` found; empty where it was not asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,8 @@ def read_run(folder: Path) -> Run:
 def _read_round(folder: Path, number: int, summary: Json) -> Round:
     samples, _ = _read_lines(folder / "evaluation" / "samples.jsonl")
     acts = {name: _read_act(folder / name) for name in ACTS}
-    return Round(number=number, acts=acts, summary=summary, samples=samples)
+    followed = _read_object(folder / "evaluation" / "overoptimization.json") or {}
+    return Round(number=number, acts=acts, summary=summary, samples=samples, overoptimization=followed)
 
 
 def _read_act(folder: Path) -> Act:

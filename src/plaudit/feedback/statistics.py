@@ -98,6 +98,13 @@ def ceiling(agreement: Estimate) -> Estimate:
     return Estimate(value=value, low=low, high=high)
 
 
+def ceiling_of(judgements: Sequence[Judgement], *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate | None:
+    """`ceiling` of the pairs that two annotators or more have decided; None where there are none."""
+    drawn = _Drawn(resamples=resamples, seed=seed)
+    agreed = drawn.share((w, float(a == b)) for w, a, b in _compared(shared_items(judgements)) if a and b)
+    return None if agreed is None else ceiling(agreed)
+
+
 def kendall_tau_b(one: Signs, other: Signs) -> float | None:
     """Concordant less discordant pairs, over the geometric mean of the pairs that each does not tie."""
     pairs = one.keys() & other.keys()
