@@ -6,31 +6,41 @@ and the run keeps to it, whatever they add; the verbs of single acts (`plaudit s
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 from plaudit.data.formats import append_judgements, content_hash, current_judgements, read_judgements
 from plaudit.data.responses import by_prompt, distinct_responses
-from plaudit.feedback.collect import collect_judgements
+from plaudit.data.split import split_by_prompt
+from plaudit.feedback.collect import collect_judgements, drawn
 from plaudit.feedback.desk import Desk
 from plaudit.feedback.project import LOG, RESPONSES, open_store, queue_round
-from plaudit.feedback.records import ProjectProgress
+from plaudit.feedback.records import Chosen, ProjectProgress
 from plaudit.feedback.words import figures_to_dict
 from plaudit.material import Material
 from plaudit.progress import Journal
 from plaudit.recipe import Recipe
 from plaudit.run_folder import Result, RunFolder, read_manifest, read_rows
-from plaudit.types import Demonstration, InputError, Judgement, Prompt, Response
+from plaudit.types import Demonstration, InputError, Judgement, Prompt, Question, Response
 
 FIGURES = (
     "tie_share", "agreement", "decided_agreement", "alpha", "kendall_tau", "ceiling", "first_preferred",
     "longer_preferred",
 )  # fmt: skip
 """Of the labels as a whole, that go into the summary and the report."""
+Task = tuple[Prompt, Sequence[Response]]
 SECONDS_BETWEEN_LOOKS = 1.0
 """At the store, while people work."""
+
+
+class Asks(Protocol):
+    """What to ask about: one question for each task, those that teach most first, as the judgements so far have it."""
+
+    def __call__(self, tasks: Sequence[Task], judgements: Sequence[Judgement]) -> list[Question]: ...
 
 
 class Labels:
@@ -86,19 +96,65 @@ class Labels:
 
     # -- rankings -----------------------------------------------------------------------------------------------
 
-    def collect(self, index: int) -> None:
-        """A round's rankings, written down when this returns."""
+    def collect(self, index: int, asks: Asks) -> None:
+        """A round's rankings, written down when this returns. An active order asks what to ask about."""
         if self.by_people:
-            self._collect_from_people(index)
+            self._collect_from_people(index, asks)
             return
+        tasks = [(p, distinct) for p, r in self.responses(index) if len(distinct := distinct_responses(r)) > 1]
+        queue, many = self.recipe.feedback.queue, len(tasks)
+        if queue.quota is not None:
+            many = min(many, math.ceil(queue.quota / self.recipe.feedback.judgements_per_prompt))
+            tasks.sort(key=lambda task: content_hash([self.recipe.seed, task[0].id]))
+        if queue.order == "random":
+            self._have_judged([self._some(task) for task in tasks[:many]])
+        else:
+            self._collect_actively(tasks, many, asks)
+
+    def _have_judged(self, tasks: Sequence[Task]) -> list[Judgement]:
+        """Asks the annotators, and gives what they say of these tasks, now or at an earlier start."""
         collect_judgements(
-            [(p, distinct) for p, r in self.responses(index) if len(distinct := distinct_responses(r)) > 1],
+            tasks,
             self.material.annotators(),
             per_prompt=self.recipe.feedback.judgements_per_prompt,
             seed=self.recipe.seed,
             path=self.log,
             costly=self.recipe.feedback.annotators == "endpoint",
         )
+        wanted = {(prompt.id, tuple(r.text for r in responses)) for prompt, responses in tasks}
+        said = current_judgements(read_judgements(self.log, format="native").items) if tasks else []
+        return [j for j in said if (j.prompt.id, tuple(r.text for r in j.responses)) in wanted]
+
+    def _some(self, task: Task) -> Task:
+        """Of the responses as many as are shown at a time, chosen by nobody."""
+        prompt, responses = task
+        shown = drawn(len(responses), self.recipe.feedback.queue.shown, self.recipe.seed, prompt)
+        return prompt, [responses[i] for i in shown]
+
+    def _collect_actively(self, tasks: Sequence[Task], many: int, asks: Asks) -> None:
+        """Stage by stage: the judge of the judgements so far says what to ask next. What is held out from it is asked
+        at random, in its share. A stage depends on those before it alone, so after a stop the same is asked."""
+        queue, share = self.recipe.feedback.queue, self.recipe.reward.held_out
+        chosen, reserved = split_by_prompt(tasks, share, self.recipe.seed, lambda task: task[0])
+        judged: list[Judgement] = []
+        done = 0
+        while done < many:
+            upto = min(many, queue.first if not done else math.ceil(done * (1 + queue.again_after)))
+            fill = min(len(reserved), round(upto * share) - round(done * share))
+            fill = max(fill, upto - done - len(chosen))
+            order = [Question(place=i, shown=(), gain=0.0) for i in range(len(chosen))]
+            if done:
+                order = asks(chosen, judged)
+            now = [self._some(task) for task in reserved[:fill]]
+            taken = order[: upto - done - fill]
+            for one in taken:
+                prompt, responses = chosen[one.place]
+                some = self._some(chosen[one.place]) if not done else (prompt, [responses[i] for i in one.shown])
+                now.append(some)
+            judged += self._have_judged(now)
+            places = {one.place for one in taken}
+            chosen = [task for place, task in enumerate(chosen) if place not in places]
+            reserved, done = reserved[fill:], upto
 
     def judgements(self, index: int, checkpoints: Iterable[str]) -> list[Judgement]:
         """Every ranking up to this round, of responses of these checkpoints; what is not used is counted."""
@@ -123,12 +179,12 @@ class Labels:
     def _written(self, index: int) -> Path:
         return self.folder.path / f"round_{index}" / "judgements" / LOG
 
-    def _collect_from_people(self, index: int) -> None:
+    def _collect_from_people(self, index: int, asks: Asks) -> None:
         desk, name = self.desk, f"round_{index}/judgements"
         queue_round(desk, self.folder.path, index, self.recipe)
 
         def do(folder: Path, journal: Journal) -> Result:
-            self._wait(index, journal)
+            self._wait(index, journal, asks)
             said = desk.judgements(up_to_round=index)
             if not said:
                 raise InputError("people have judged nothing that counts: `plaudit feedback report` says why")
@@ -140,7 +196,7 @@ class Labels:
 
         if self.fresh:
             self.folder.put_aside(name)
-        sections = ("judgements_per_prompt", "people")
+        sections = ("judgements_per_prompt", "queue", "people")
         feedback = self.recipe.feedback.model_dump(mode="json", include=set(sections))
         inputs: Mapping[str, object] = {
             "feedback": feedback,
@@ -149,8 +205,8 @@ class Labels:
         }
         self.folder.act(name, inputs, do, shared=False)
 
-    def _wait(self, index: int, journal: Journal) -> None:
-        """Until the quota is met, or every task has its judgements."""
+    def _wait(self, index: int, journal: Journal, asks: Asks) -> None:
+        """Until the quota is met, or every task has its judgements. Meanwhile an active order is kept up to date."""
         now = self.desk.progress_all(index)
         if now.tasks == 0:
             raise InputError(f"round {index}: no two different responses to any prompt, so there is nothing to rank")
@@ -160,13 +216,34 @@ class Labels:
             f"waiting for people: {_of(now)} judgements of round {index} are there; "
             f"`plaudit label {self.folder.path}` opens their page"
         )
+        queue = self.recipe.feedback.queue
+        due = queue.first
         with journal.bar("judgements", now.wanted) as advance:
             advance(now.done)
             while not now.finished:
                 time.sleep(SECONDS_BETWEEN_LOOKS)
                 before, now = now, self.desk.progress_all(index)
                 advance(now.done - before.done)
+                if queue.order == "active" and now.done >= due and not now.finished:
+                    self._plan(index, asks)
+                    due = math.ceil(now.done * (1 + queue.again_after))
         self.folder.say(f"round {index}: {_of(now)} judgements, by people")
+
+    def _plan(self, index: int, asks: Asks) -> None:
+        """Put what is open in the order in which it teaches; people go on working meanwhile."""
+        judged = self.desk.judgements(up_to_round=index)
+        tasks = self.desk.open_rankings(index)
+        chosen, reserved = split_by_prompt(
+            tasks, self.recipe.reward.held_out, self.recipe.seed, lambda task: task.prompt
+        )
+        questions = asks([(task.prompt, task.responses) for task in chosen], judged)
+        plan = [
+            Chosen(task=chosen[one.place].id, score=float(len(questions) - rank), shown=one.shown, reserved=False)
+            for rank, one in enumerate(questions)
+        ]
+        plan += [Chosen(task=task.id, score=0.0, shown=None, reserved=True) for task in reserved]
+        self.desk.plan(plan)
+        self.folder.say(f"after {len(judged)} judgements the judge was asked what to ask next")
 
 
 def _of(progress: ProjectProgress) -> str:

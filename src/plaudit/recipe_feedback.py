@@ -13,8 +13,6 @@ from plaudit.recipe_fields import Annotators, Plugin, Positive, Section, Share
 class People(Section):
     """How people are asked, on the page of `plaudit label`. What is changed on the page later stays changed."""
 
-    quota: Positive | None = None
-    """Judgements after which a round is done; None: every prompt by `judgements_per_prompt` people."""
     guidelines: Path | None = None
     """A Markdown file: what the annotators are asked to look for."""
     gold: str | None = None
@@ -36,13 +34,28 @@ class People(Section):
     blur: bool = True
     """Prompts with one of the `sensitive` tags are shown only when asked for."""
     sensitive: tuple[str, ...] = ("sensitive", "harmful", "red-team")
-    order: Literal["random", "score"] = "random"
     lease_seconds: Annotated[int, Field(ge=10)] = 1800
     """After so long without an answer a task may go to somebody else."""
     demonstrations: Annotated[int, Field(ge=0)] = 50
     """Prompts of a round that people may also write an answer to; every second one begins at a model's."""
     review_demonstrations: bool = True
     """A second person accepts, amends or rejects what was written."""
+
+
+class Queue(Section):
+    """What is asked, and in which order."""
+
+    order: Literal["random", "active"] = "random"
+    """active: first what would teach the judge most. It is trained anew and asked again as judgements come in; the
+    share that is held out from it (reward.held_out) is chosen by nobody."""
+    quota: Positive | None = None
+    """Judgements after which a round is done; None: every prompt by `judgements_per_prompt` annotators."""
+    shown: Annotated[int, Field(ge=2)] | None = None
+    """Responses that are ranked at a time, where a prompt has more; None: all. An active order chooses which."""
+    first: Positive = 64
+    """Judgements before the judge is asked for the first time."""
+    again_after: Annotated[float, Field(gt=0)] = 0.5
+    """It is asked again when there are more judgements by this share."""
 
 
 class Endpoint(Section):
@@ -78,6 +91,7 @@ class Feedback(Section):
     """What people wrote on the page, and others accepted, joins the demonstrations of Act I."""
     database: str | None = None
     """A PostgreSQL URL; None: feedback.db in the run folder."""
+    queue: Queue = Queue()
     people: People = People()
     endpoint: Endpoint = Endpoint()
     stand_in: StandIn = StandIn()

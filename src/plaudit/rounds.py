@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from plaudit.asking import Asker
 from plaudit.contest import Contest
 from plaudit.data.formats import content_hash
 from plaudit.data.responses import response_row
@@ -161,7 +162,7 @@ class Job:
 
         inputs = self._inputs("sample", "model", "world", policy=self._policy_source(index))
         self.folder.act(f"round_{index}/responses", inputs, do)
-        self.labels.collect(index)
+        self.labels.collect(index, Asker(workshop, self.path(index, "asking")))
 
     def reward(self, index: int) -> None:
         """The judge, trained on every ranking so far; a second one on other prompts where the recipe asks for it."""

@@ -189,6 +189,18 @@ class World(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Question:
+    """Some answers to one prompt, to be ranked."""
+
+    place: int
+    """Of the prompt, among those that could be asked about."""
+    shown: tuple[int, ...]
+    """Which of its answers, ascending."""
+    gain: float
+    """What the ranking would teach the judge after those before it, in nats."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
     """A figure with its 95 % interval."""
 

@@ -78,7 +78,7 @@ def demonstrate(desk: Desk, author: int, reviewer: int, text: str) -> None:
 def test_a_run_waits_for_people_and_goes_on(
     tmp_path: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = by_people(tmp_path, tiny_folder, people={"quota": 6})
+    recipe = by_people(tmp_path, tiny_folder, queue={"quota": 6})
     folder = tmp_path / "tiny"
     said: list[str] = []
 
@@ -121,7 +121,7 @@ def test_a_run_waits_for_people_and_goes_on(
 
 
 def test_stopped_while_waiting_it_goes_on(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = by_people(tmp_path, tiny_folder, people={"quota": 3})
+    recipe = by_people(tmp_path, tiny_folder, queue={"quota": 3})
 
     def interrupted(seconds: float) -> None:
         raise KeyboardInterrupt
@@ -155,7 +155,7 @@ def test_people_take_over_from_simulated_ones(tmp_path: Path, tiny_folder: Path)
     said = rank(desk, ada, 6)
     demonstrate(desk, ada, ben, "yes yes")
     demonstrate(desk, ben, ada, "yes")
-    recipe = by_people(tmp_path, tiny_folder, people={"quota": 6}, use_demonstrations=True)
+    recipe = by_people(tmp_path, tiny_folder, queue={"quota": 6}, use_demonstrations=True)
     (only,) = run(recipe, quiet=True).summary["rounds"]
 
     assert only["sft"]["examples"] > 0
@@ -178,7 +178,7 @@ def losses(lines: str) -> list[float]:
 
 
 def test_a_run_keeps_to_what_was_said_until_it_is_asked_anew(tmp_path: Path, tiny_folder: Path) -> None:
-    recipe = by_people(tmp_path, tiny_folder, people={"quota": 4}, use_demonstrations=True)
+    recipe = by_people(tmp_path, tiny_folder, queue={"quota": 4}, use_demonstrations=True)
     run_act(recipe, "sft", quiet=True)
     folder = tmp_path / "tiny"
     desk = open_store(folder, recipe)
@@ -210,7 +210,7 @@ def test_a_run_keeps_to_what_was_said_until_it_is_asked_anew(tmp_path: Path, tin
 
 
 def test_lineage_and_exclusion(tmp_path: Path, tiny_folder: Path) -> None:
-    recipe = by_people(tmp_path, tiny_folder, people={"quota": 6})
+    recipe = by_people(tmp_path, tiny_folder, queue={"quota": 6})
     run_act(recipe, "sft", quiet=True)
     folder = tmp_path / "tiny"
     desk = open_store(folder, recipe)
@@ -241,7 +241,7 @@ def test_lineage_and_exclusion(tmp_path: Path, tiny_folder: Path) -> None:
 
 
 def test_the_words_of_who_is_erased_leave_the_logs(tmp_path: Path, tiny_folder: Path) -> None:
-    recipe = by_people(tmp_path, tiny_folder, people={"quota": 1})
+    recipe = by_people(tmp_path, tiny_folder, queue={"quota": 1})
     run_act(recipe, "sft", quiet=True)
     folder = tmp_path / "tiny"
     desk = open_store(folder, recipe)

@@ -37,7 +37,7 @@ REWARD: dict[str, Any] = {
 
 
 def test_the_page_by_hand() -> None:
-    page = judge_page(REWARD)
+    page = judge_page(REWARD, prefix="x")
     assert page is not None
     assert page.calibration[0] == ("Calibration error", "4.1\u00a0%", "1.2\u00a0%")
     assert page.calibration[2][1:] == ("0.600", "0.550")
@@ -49,7 +49,7 @@ def test_the_page_by_hand() -> None:
     assert page.length == [("over all answers", "+0.25")]
     assert [row[0] for row in page.annotators] == ["<i>cem</i>", "ben"]  # who errs most comes first
     assert page.annotators[0][2] == "44\u00a0%"
-    assert judge_page({"accuracy": estimate(0.7)}) is None
+    assert judge_page({"accuracy": estimate(0.7)}, prefix="x") is None
 
 
 def test_it_stands_in_the_report_and_names_are_escaped(tmp_path: Path) -> None:

@@ -284,8 +284,9 @@ def test_no_hand_out_reads_all_tasks(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "feedback.db")
     with store.read() as session:
         for statement, index in (
-            (queue.FIRST_OPEN["random"], "ix_tasks_open_place"),
-            (queue.FIRST_OPEN["score"], "ix_tasks_open_score"),
+            (queue.FIRST_OPEN, "ix_tasks_open_place"),
+            (queue.FIRST_RESERVED, "ix_tasks_open_place"),
+            (queue.FIRST_TEACHING, "ix_tasks_open_score"),
             (queue.FIRST_DISPUTED, "ix_tasks_disputed"),
             (queue.STALE, "ix_hand_outs_live"),
         ):

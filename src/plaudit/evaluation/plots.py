@@ -210,9 +210,7 @@ def draw_overoptimization(found: Mapping[str, object], *, prefix: str) -> list[P
                 note="gain over the SFT model" + ("" if peak is None else "; dashed: the fitted peak"),
                 legend=tuple(
                     (name, colour, _short(curve[-1, 1]))
-                    for name, colour, curve in zip(
-                        ("the judge", measured_by), SERIES_COLOURS, curves, strict=True
-                    )
+                    for name, colour, curve in zip(("the judge", measured_by), SERIES_COLOURS, curves, strict=True)
                 ),
                 svg=_embed(_render(paint), f"{prefix}-{way}", f"{title}, gains at the furthest: {', '.join(last)}."),
             )

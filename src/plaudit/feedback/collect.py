@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 
 from plaudit.data.formats import append_judgements, read_log
 from plaudit.types import Annotator, InputError, Judgement, Prompt, Response
@@ -48,6 +49,13 @@ def collect_judgements(
     if not costly:
         append_judgements(path, new)
     return new
+
+
+def drawn(count: int, shown: int | None, seed: int, prompt: Prompt) -> tuple[int, ...]:
+    """Which of a prompt's responses are shown where nobody has chosen them: so many at random, ascending."""
+    if shown is None or shown >= count:
+        return tuple(range(count))
+    return tuple(sorted(Random(f"shown {seed} {prompt.id}").sample(range(count), shown)))
 
 
 def _question(annotator: str, prompt: Prompt, responses: Sequence[Response]) -> Question:

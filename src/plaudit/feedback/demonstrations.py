@@ -70,7 +70,8 @@ class Demonstrations(Queue):
                 schema.Task(
                     key=content_hash(["review", row.id]), kind="review", prompt_id=row.prompt_id, responses=[],
                     draft=text, demonstration_id=row.id, author=person.handle, round=task.round, is_gold=False,
-                    sensitive=task.sensitive, score=0.0, place=row.id, since=1, state="open", wanted=1, taken=0, done=0,
+                    sensitive=task.sensitive, score=0.0, place=row.id, shown=None, reserved=False, since=1,
+                    state="open", wanted=1, taken=0, done=0,
                 )
             )  # fmt: skip
         return row

@@ -15,10 +15,20 @@ from sqlalchemy.orm import Session
 from plaudit.data.formats import content_hash
 from plaudit.data.judgements import check_ranking
 from plaudit.feedback import schema
+from plaudit.feedback.collect import drawn
 from plaudit.feedback.orders import Ranking
-from plaudit.feedback.records import BadAnswer, Guideline, Settings, TaskKind
+from plaudit.feedback.queue import in_round
+from plaudit.feedback.records import BadAnswer, Chosen, Guideline, OpenRanking, Settings, TaskKind
 from plaudit.feedback.room import Room
-from plaudit.feedback.rows import judgement_fields, put_new, put_prompts, put_responses, response_id
+from plaudit.feedback.rows import (
+    judgement_fields,
+    prompt_of_row,
+    put_new,
+    put_prompts,
+    put_responses,
+    response_id,
+    responses_of,
+)
 from plaudit.types import Judgement, Prompt, Response
 
 RANGES: Mapping[str, tuple[float, float]] = {
@@ -30,6 +40,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "qualification_pass": (0, 1),
     "adjudicate_below": (0, 1),
     "quota": (1, 10**9),
+    "random_share": (0, 0.9),
+    "shown": (2, 1000),
 }
 """Of the settings that are numbers: the least and the most."""
 _AT_ONCE = 500
@@ -135,11 +147,32 @@ class Planning(Room):
                 if task.key not in kept:
                     task.state = "closed"
 
-    def set_scores(self, scores: Mapping[int, float]) -> None:
-        """Task id -> score; where the settings say order: score, the highest is handed out first."""
+    def open_rankings(self, round: int) -> list[OpenRanking]:
+        """The rankings of a round that have a place to fill, gold not among them."""
+        with self.store.read() as session:
+            task = schema.Task
+            statement = select(task).where(in_round(round), task.state == "open", task.taken < task.wanted)
+            rows = session.scalars(statement.order_by(task.place)).all()
+            prompts = {row.prompt_id: prompt_of_row(session.get_one(schema.Prompt, row.prompt_id)) for row in rows}
+            return [
+                OpenRanking(
+                    id=row.id, prompt=prompts[row.prompt_id], responses=responses_of(session, row.responses)
+                )
+                for row in rows
+            ]  # fmt: skip
+
+    def plan(self, chosen: Sequence[Chosen]) -> None:
+        """What comes when the order is active: the highest score first, with these responses shown. Tasks that somebody
+        has in hands, or has judged, keep the responses that they have."""
         with self.store.write() as session:
-            if scores:
-                session.execute(update(schema.Task), [{"id": id, "score": score} for id, score in scores.items()])
+            for one in chosen:
+                task = session.get(schema.Task, one.task, with_for_update=True)
+                if task is None:
+                    raise BadAnswer(f"there is no task {one.task} to plan")
+                task.score, task.reserved = one.score, one.reserved
+                if one.shown is not None and not task.taken:
+                    _check_shown(one.shown, len(task.responses), one.task)
+                    task.shown = sorted(one.shown)
 
     def set_sensitive(self, task: int, sensitive: bool, *, by: int | None = None) -> None:
         """Whether its texts are blurred until somebody asks for them."""
@@ -161,10 +194,14 @@ class Planning(Room):
     ) -> dict[str, Any]:
         ids = [response_id(prompt, one) for one in responses]
         key = content_hash([kind, prompt.id, ids, draft, gold])
+        shown = list(drawn(len(ids), settings.shown, settings.seed, prompt)) if kind == "ranking" else None
+        if gold is not None or shown == [*range(len(ids))]:
+            shown = None
         return {
             "key": key, "kind": kind, "prompt_id": prompt.id, "responses": ids, "draft": draft,
             "demonstration_id": None, "author": None, "round": round, "is_gold": gold is not None, "gold": gold,
             "sensitive": sensitive, "score": 0.0, "place": _place(settings.seed, key), "since": 1, "state": "open",
+            "shown": shown, "reserved": False,
             "wanted": 0, "taken": 0, "done": 0,
         }  # fmt: skip
 
@@ -258,6 +295,11 @@ class Planning(Room):
 def _place(seed: int, key: str) -> int:
     """Its place in the random order, whatever the order in which tasks come."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:4]) >> 1
+
+
+def _check_shown(shown: Sequence[int], count: int, task: int) -> None:
+    if len(set(shown)) < 2 or len(set(shown)) != len(shown) or not set(shown) <= {*range(count)}:
+        raise BadAnswer(f"task {task}: it has {count} responses, of which {list(shown)} cannot be shown")
 
 
 def _ids(session: Session, keys: Sequence[str]) -> dict[str, int]:

@@ -110,11 +110,14 @@ def queue_round(desk: Desk, run: Path, round: int, recipe: Recipe) -> None:
 
 def _settings(recipe: Recipe) -> dict[str, object]:
     """What a recipe says of the settings of a project."""
-    people = recipe.feedback.people
+    people, queue = recipe.feedback.people, recipe.feedback.queue
     return {
         "overlap": recipe.feedback.judgements_per_prompt,
         "seed": recipe.seed,
-        "quota": people.quota,
+        "quota": queue.quota,
+        "order": queue.order,
+        "shown": queue.shown,
+        "random_share": recipe.reward.held_out,
         "gold_share": people.gold_share,
         "repeat_share": people.repeat_share,
         "qualification": people.qualification,
@@ -124,7 +127,6 @@ def _settings(recipe: Recipe) -> dict[str, object]:
         "ask_strength": people.ask_strength,
         "ask_rationale": people.ask_rationale,
         "blur": people.blur,
-        "order": people.order,
         "lease_seconds": people.lease_seconds,
         "review_demonstrations": people.review_demonstrations,
     }

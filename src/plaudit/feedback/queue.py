@@ -49,10 +49,11 @@ def _first(where: str, *order: Any) -> Select[schema.Task]:
 
 
 _OF_KIND = schema.Task.kind == bindparam("kind")
-FIRST_OPEN = {
-    "random": _first(schema.OPEN, schema.Task.place).where(_OF_KIND),
-    "score": _first(schema.OPEN, schema.Task.score.desc(), schema.Task.place.desc()).where(_OF_KIND),
-}
+FIRST_OPEN = _first(schema.OPEN, schema.Task.place).where(_OF_KIND)
+FIRST_RESERVED = FIRST_OPEN.where(schema.Task.reserved)
+FIRST_TEACHING = _first(schema.OPEN, schema.Task.score.desc(), schema.Task.place.desc()).where(
+    _OF_KIND, ~schema.Task.reserved
+)
 FIRST_DISPUTED = _first(schema.DISPUTED, schema.Task.place)
 FIRST_GOLD = select(schema.Task).where(text("is_gold"), ~_HAD).order_by(schema.Task.place).limit(1)
 LIVE_OF = (
@@ -136,7 +137,7 @@ class Queue(Room):
     ) -> schema.HandOut | None:
         if kind == "ranking" and quota_taken(session, settings):
             return None
-        task = self._candidate(session, person, FIRST_OPEN[settings.order], kind=kind)
+        task = self._open_task(session, person, kind, settings)
         if task is None:
             return None
         if kind == "ranking":
@@ -150,6 +151,19 @@ class Queue(Room):
             if other is not None:
                 return other
         return self._lease(session, person, task, "contest" if kind == "contest" else "work", settings)
+
+    def _open_task(
+        self, session: Session, person: schema.Account, kind: TaskKind, settings: Settings
+    ) -> schema.Task | None:
+        """The next one in the order of the settings; of an active order a share is chosen by nobody."""
+        statements = [FIRST_OPEN]
+        if kind == "ranking" and settings.order == "active":
+            chance = Random(f"who chooses {settings.seed} {person.id} {person.drawn}").random()
+            statements = [FIRST_TEACHING, FIRST_RESERVED]
+            if chance < settings.random_share:
+                statements.reverse()
+        found = (self._candidate(session, person, statement, kind=kind) for statement in statements)
+        return next((task for task in found if task is not None), None)
 
     def _candidate(
         self, session: Session, person: schema.Account, statement: Select[schema.Task], **values: str
@@ -187,7 +201,7 @@ class Queue(Room):
         self, session: Session, person: schema.Account, task: schema.Task, purpose: Purpose, settings: Settings
     ) -> schema.HandOut:
         takes_place = purpose not in ("gold", "repeat")
-        order = list(range(len(task.responses)))
+        order = list(shown_of(task))
         Random(f"order {settings.seed} {person.id} {person.drawn}").shuffle(order)
         person.drawn += 1
         task.taken += takes_place
@@ -232,8 +246,8 @@ class Queue(Room):
             kind=cast(TaskKind, task.kind),
             task_id=task.id,
             prompt=prompt_of_row(session.get_one(schema.Prompt, task.prompt_id)),
-            responses=responses_of(session, task.responses),
-            display_order=tuple(hand.display_order),
+            responses=tuple(responses_of(session, responses_in(hand, task))),
+            display_order=display_order_of(hand),
             draft=draft,
             guideline=self._guideline(session, hand.guideline_version),
             expires=datetime.fromtimestamp(hand.expires, UTC),
@@ -247,6 +261,21 @@ def _his(session: Session, account: int, token: str) -> schema.HandOut:
     if hand is None or hand.account_id != account:
         raise NotYours("this task is not in your hands")
     return hand
+
+
+def shown_of(task: schema.Task) -> Sequence[int]:
+    return range(len(task.responses)) if task.shown is None else task.shown
+
+
+def responses_in(hand: schema.HandOut, task: schema.Task) -> list[str]:
+    """The responses that a hand-out shows, in stored order. A hand-out's display order counts all of the task's."""
+    return [task.responses[index] for index in sorted(hand.display_order)]
+
+
+def display_order_of(hand: schema.HandOut) -> tuple[int, ...]:
+    """The order on the page, in places among the responses that are shown."""
+    places = {index: place for place, index in enumerate(sorted(hand.display_order))}
+    return tuple(places[index] for index in hand.display_order)
 
 
 def _leave_place(session: Session, hand: schema.HandOut) -> None:

@@ -55,12 +55,39 @@ class Settings:
     ask_strength: bool = False
     ask_rationale: bool = False
     blur: bool = True
-    order: Literal["random", "score"] = "random"
+    order: Literal["random", "active"] = "random"
+    """active: what would teach the judge most comes first."""
+    random_share: float = 0.15
+    """Of the rankings of an active order: chosen by nobody, so that the judge can be measured on them."""
+    shown: int | None = None
+    """Responses that are ranked at a time; None: all there are."""
     quota: int | None = None
     """Judgements after which a round is done; None: every task by `overlap` people."""
     review_demonstrations: bool = True
     objective: str = OVERALL
     seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenRanking:
+    """A task with a place to fill, and everything that it could show."""
+
+    id: int
+    prompt: Prompt
+    responses: tuple[Response, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chosen:
+    """How a task is asked in an active order."""
+
+    task: int
+    score: float
+    """The highest comes first."""
+    shown: tuple[int, ...] | None
+    """Which of its responses; None: those that it shows already."""
+    reserved: bool
+    """It comes at random alone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,7 +23,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from plaudit.feedback.schema import Base, Judgement
 from plaudit.types import InputError, PlauditError
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration."""
 SECONDS_TO_WAIT = 30
 """For another process that writes."""

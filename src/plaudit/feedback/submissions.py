@@ -14,7 +14,7 @@ from plaudit.data.judgements import check_ranking
 from plaudit.feedback import schema
 from plaudit.feedback.demonstrations import Demonstrations
 from plaudit.feedback.orders import agreement, right_pairs
-from plaudit.feedback.queue import newest_round
+from plaudit.feedback.queue import display_order_of, newest_round, responses_in
 from plaudit.feedback.records import Answer, BadAnswer, HandOut, LeaseLost, NotYours, Settings
 from plaudit.feedback.rows import (
     demonstration_of_row,
@@ -94,7 +94,7 @@ class Submissions(Demonstrations):
                 key=content_hash(["live", person.handle, person.drawn]), kind="live", prompt_id=prompt.id,
                 responses=[response_id(prompt, one) for one in responses], draft="", author=person.handle,
                 round=newest_round(session), is_gold=False, sensitive=False, score=0.0, place=0, since=1,
-                state="open", wanted=1, taken=0, done=0,
+                shown=None, reserved=False, state="open", wanted=1, taken=0, done=0,
             )  # fmt: skip
             session.add(task)
             session.flush()
@@ -133,7 +133,7 @@ class Submissions(Demonstrations):
         answer: Answer,
         settings: Settings,
     ) -> Judgement:
-        _check(answer, len(task.responses), settings)
+        _check(answer, len(hand.display_order), settings)
         earlier = None
         if hand.corrects is not None:
             earlier = session.scalars(select(schema.HandOut).where(schema.HandOut.token == hand.corrects)).one()
@@ -167,7 +167,7 @@ class Submissions(Demonstrations):
         supersedes: str | None,
     ) -> Judgement:
         prompt = prompt_of_row(session.get_one(schema.Prompt, task.prompt_id))
-        responses = responses_of(session, task.responses)
+        responses = responses_of(session, responses_in(hand, task))
         said = judgement_id(prompt, responses, answer.ranking, settings.objective, person.handle, answer.flags)
         return Judgement(
             # Of the hand-out too: who says the same of the same twice has judged twice.
@@ -181,7 +181,7 @@ class Submissions(Demonstrations):
             ratings=answer.ratings,
             rationale=answer.rationale,
             edited=answer.edited,
-            display_order=tuple(hand.display_order),
+            display_order=display_order_of(hand),
             annotator=person.handle,
             guideline_version=str(hand.guideline_version),
             seconds=answer.seconds,

@@ -10,22 +10,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Question:
-    """Some answers to one prompt, to be ranked."""
-
-    place: int
-    """Of the prompt, in what was given."""
-    shown: tuple[int, ...]
-    """Which of its answers, ascending."""
-    gain: float
-    """What the ranking would teach after those before it, in nats."""
+from plaudit.types import Question
 
 
 def ask_next(
@@ -92,9 +81,10 @@ class Belief:
             chosen = list(range(everything))
         while len(chosen) < everything:
             others = [i for i in range(len(states_KD)) if i not in chosen]
-            chosen.append(max(others, key=lambda i: _gain(unsure_KK[[*chosen, i]][:, [*chosen, i]])))
+            tried_CS = torch.tensor([[*chosen, i] for i in others])
+            chosen.append(others[int(_gains(unsure_KK[tried_CS[:, :, None], tried_CS[:, None, :]]).argmax())])
         chosen.sort()
-        return tuple(chosen), _gain(unsure_KK[chosen][:, chosen])
+        return tuple(chosen), float(_gains(unsure_KK[chosen][:, chosen][None]))
 
     def learn(self, states_KD: Tensor) -> None:
         """These answers were ranked, or will be."""
@@ -105,8 +95,9 @@ class Belief:
         self.covariance_DD = self.covariance_DD - moved_DK @ torch.linalg.solve(noisy_KK, moved_DK.T)
 
 
-def _gain(unsure_KK: Tensor) -> float:
-    """1/2 ln det(I + C S C') of the centred answers: their mean is common to all, and no ranking tells it."""
-    centred_KK = unsure_KK - unsure_KK.mean(dim=0, keepdim=True)
-    centred_KK = centred_KK - centred_KK.mean(dim=1, keepdim=True)
-    return 0.5 * float(torch.logdet(torch.eye(len(unsure_KK), dtype=torch.float64) + centred_KK))
+def _gains(unsure_CSS: Tensor) -> Tensor:
+    """1/2 ln det(I + C S C') of each of C sets of answers, centred: their mean is common to all, and no ranking tells
+    it."""
+    centred_CSS = unsure_CSS - unsure_CSS.mean(dim=1, keepdim=True)
+    centred_CSS = centred_CSS - centred_CSS.mean(dim=2, keepdim=True)
+    return 0.5 * torch.linalg.slogdet(torch.eye(unsure_CSS.shape[-1], dtype=torch.float64) + centred_CSS).logabsdet

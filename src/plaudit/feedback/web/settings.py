@@ -14,7 +14,9 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "overlap": ("People per task", "How many different people judge each task."),
     "quota": ("Judgements wanted", "The work ends after so many. Empty: every task, by as many people as above."),
     "lease_seconds": ("Time for one task, in seconds", "Afterwards somebody else may be given it."),
-    "order": ("Order of tasks", "random, or by the score that a judge has given them."),
+    "order": ("Order of tasks", "random, or active: what would teach the judge most comes first."),
+    "random_share": ("Share chosen by nobody", "Between 0 and 0.9, of an active order. The judge is measured on them."),
+    "shown": ("Answers at a time", "Of tasks that are added from now on. Empty: all there are."),
     "gold_share": ("Share of gold tasks", "Between 0 and 1. Their answer is known; nobody can tell them apart."),
     "repeat_share": ("Share of repeats", "Between 0 and 1. Seen before by the same person: how steady is he?"),
     "qualification": ("Tasks to qualify", "Gold tasks that a new person does before the real work."),
@@ -28,7 +30,7 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "objective": ("Objective", "What the rankings speak about."),
     "seed": ("Seed", "Redraws the order of tasks, gold and repeats."),
 }
-CHOICES: Mapping[str, tuple[str, ...]] = {"order": ("random", "score")}
+CHOICES: Mapping[str, tuple[str, ...]] = {"order": ("random", "active")}
 
 
 def changes_of(form: FormData, settings: Settings) -> dict[str, object]:

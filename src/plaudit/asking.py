@@ -1,0 +1,62 @@
+"""What a run's judge, as it is by now, would learn most from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from plaudit.data.split import split_by_prompt
+from plaudit.feedback.collect import drawn
+from plaudit.judges import PART, taught
+from plaudit.progress import Journal
+from plaudit.reward.asking import ask_next
+from plaudit.reward.model import RewardModel
+from plaudit.types import Judgement, Prompt, Question, Response
+from plaudit.workshop import Workshop
+
+ORDERED = 1000
+"""Questions that are put in order one after the other; long before those after them, the judge is asked again."""
+
+
+class Asker:
+    """`plaudit.labels.Asks`. Writes down how good the judge was each time, on the rankings that nobody chose."""
+
+    def __init__(self, workshop: Workshop, folder: Path) -> None:
+        self.workshop, self.folder = workshop, folder
+
+    def __call__(
+        self, tasks: Sequence[tuple[Prompt, Sequence[Response]]], judgements: Sequence[Judgement]
+    ) -> list[Question]:
+        """One question for each task, those that teach most first, after a judge was trained on these judgements."""
+        recipe, trunk = self.workshop.recipe, self.workshop.trunk
+        training, held_out = split_by_prompt(judgements, recipe.reward.held_out, recipe.seed, lambda j: j.prompt)
+        if not training:  # nobody could be asked: by chance, as before the first time
+            return [
+                Question(place=i, shown=drawn(len(said), recipe.feedback.queue.shown, recipe.seed, prompt), gain=0.0)
+                for i, (prompt, said) in enumerate(tasks)
+            ]
+        objectives = sorted({j.objective for j in judgements})
+        with trunk.memory.kept(), Journal(self.folder / "judge", quiet=True) as journal:
+            journal.rewind(-1)
+            judge, figures = taught(self.workshop, objectives, training, held_out, journal, seed=recipe.seed)
+            asked = [(j.prompt, j.responses) for j in training]
+            questions = ask_next(
+                states_of(judge, tasks),
+                states_of(judge, asked),
+                shown=recipe.feedback.queue.shown,
+                count=min(ORDERED, len(tasks)),
+            )
+        trunk.remove_part(PART)
+        with Journal(self.folder, quiet=True) as journal:
+            journal.rewind(len(judgements) - 1)
+            journal.log(len(judgements), {key: figures[key] for key in figures if key.startswith("held_out_")})
+        return questions
+
+
+def states_of(judge: RewardModel, tasks: Sequence[tuple[Prompt, Sequence[Response]]]) -> list[Tensor]:
+    """What the judge's heads read of the responses of each task [K, D]."""
+    texts = [(prompt, response.text) for prompt, responses in tasks for response in responses]
+    states_BD = judge.states([prompt for prompt, _ in texts], [text for _, text in texts])
+    return list(states_BD.split([len(responses) for _, responses in tasks]))

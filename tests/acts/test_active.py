@@ -1,0 +1,143 @@
+"""An active order: what is asked follows from what was said, the held-out share is asked at random, stops change
+nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny
+from plaudit import labels
+from plaudit.data.formats import read_log
+from plaudit.data.responses import by_prompt, distinct_responses
+from plaudit.data.split import split_by_prompt
+from plaudit.feedback.desk import Desk
+from plaudit.feedback.project import open_desk
+from plaudit.feedback.records import Answer
+from plaudit.recipe import Recipe
+from plaudit.rounds import run, run_act
+from plaudit.run_folder import read_rows
+from plaudit.types import Judgement
+
+
+def active(out: Path, model: Path, **feedback: Any) -> Recipe:
+    queue = {"order": "active", "first": 8, "again_after": 0.5, "quota": 20, "shown": 2} | feedback.pop("queue", {})
+    sample = {"prompts": 64, "responses_per_prompt": 4, "max_new_tokens": 6, "batch_size": 32}
+    reward = tiny.recipe(out, model).reward.model_dump() | {"held_out": 0.25}
+    return tiny.recipe(out, model, feedback={"queue": queue, **feedback}, sample=sample, reward=reward)
+
+
+def said(folder: Path) -> list[Judgement]:
+    return read_log(folder / "judgements.jsonl")[0]
+
+
+def test_the_judge_is_asked_as_judgements_come(tmp_path: Path, tiny_folder: Path) -> None:
+    recipe = active(tmp_path, tiny_folder)
+    result = run(recipe, quiet=True)
+    folder = tmp_path / "tiny"
+    made = said(folder)
+    assert len(made) == 20
+    assert len({one.prompt.id for one in made}) == 20
+    assert all(len(one.responses) == 2 for one in made)
+    asked = [json.loads(line) for line in (folder / "round_0" / "asking" / "metrics.jsonl").read_text().splitlines()]
+    decided = [len(one.ranking) > 1 for one in made]  # whoever ties everything teaches nothing
+    assert [one["step"] for one in asked] == [sum(decided[:stage]) for stage in (8, 12, 18)]
+    # A quarter of what was asked is held out from the judge, and was chosen by nobody.
+    training, held_out = split_by_prompt(made, 0.25, recipe.seed, lambda one: one.prompt)
+    assert len(held_out) == 5
+    assert result.summary["rounds"][0]["reward"]["rankings"] == sum(len(one.ranking) > 1 for one in training)
+
+
+def test_what_is_chosen_differs_from_chance_and_what_is_held_out_does_not(tmp_path: Path, tiny_folder: Path) -> None:
+    by_chance = active(tmp_path / "chance", tiny_folder, queue={"order": "random"})
+    chosen = active(tmp_path / "chosen", tiny_folder)
+    for recipe in (by_chance, chosen):
+        run_act(recipe, "sft", quiet=True)
+        run_act(recipe, "sample", quiet=True)
+    pairs = [
+        {(one.prompt.id, tuple(r.text for r in one.responses)) for one in said(recipe.out / "tiny")}
+        for recipe in (by_chance, chosen)
+    ]
+    assert len(pairs[0]) == len(pairs[1]) == 20
+    assert pairs[0] != pairs[1]
+    rows = by_prompt(read_rows(tmp_path / "chosen" / "tiny" / "round_0" / "responses" / "responses.jsonl"))
+    of_prompt = {prompt.id: distinct_responses(responses) for prompt, responses in rows}
+    _, held_out = split_by_prompt(said(tmp_path / "chosen" / "tiny"), 0.25, chosen.seed, lambda one: one.prompt)
+    for one in held_out:
+        drawn = labels.drawn(len(of_prompt[one.prompt.id]), 2, chosen.seed, one.prompt)
+        assert [r.text for r in one.responses] == [of_prompt[one.prompt.id][i].text for i in drawn]
+
+
+def test_stopped_between_stages_the_same_is_asked(
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = active(tmp_path / "whole", tiny_folder)
+    parts = active(tmp_path / "parts", tiny_folder)
+    for recipe in (whole, parts):
+        run_act(recipe, "sft", quiet=True)
+    run_act(whole, "sample", quiet=True)
+    collect, calls = labels.collect_judgements, 0
+
+    def interrupted(*given: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return collect(*given, **named)
+
+    monkeypatch.setattr(labels, "collect_judgements", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_act(parts, "sample", quiet=True)
+    assert len(said(tmp_path / "parts" / "tiny")) == 12
+    monkeypatch.undo()
+    run_act(parts, "sample", quiet=True)
+    assert [one.id for one in said(tmp_path / "parts" / "tiny")] == [
+        one.id for one in said(tmp_path / "whole" / "tiny")
+    ]
+
+
+class AtWork:
+    """In place of `time`: whenever the run waits, a person judges two tasks."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.plans = folder, list[dict[int, tuple[float, bool]]]()
+        self.desk: Desk | None = None
+
+    def sleep(self, _: float) -> None:
+        if self.desk is None:
+            self.desk = open_desk(self.folder)
+            self.ada = self.desk.add_account("Ada", "annotator").id
+        for _ in range(2):
+            hand = self.desk.next_task(self.ada, ["ranking"])
+            if hand is not None:
+                self.desk.submit(self.ada, hand.token, Answer(ranking=((1,), (0,)), seconds=3))
+
+
+def test_people_are_asked_in_the_order_in_which_it_teaches(
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = active(tmp_path, tiny_folder, annotators="people")
+    folder = tmp_path / "tiny"
+    plans: list[Any] = []
+    plan = Desk.plan
+
+    def noted(desk: Desk, chosen: Any) -> None:
+        plans.append(chosen)
+        plan(desk, chosen)
+
+    monkeypatch.setattr(Desk, "plan", noted)
+    monkeypatch.setattr(labels, "time", AtWork(folder))
+    run(recipe, quiet=True)
+    assert len(said(folder)) == 20
+    assert len(plans) == 3  # after 8, 12 and 18
+    for chosen in plans:
+        scores = [one.score for one in chosen if not one.reserved]
+        assert scores == sorted(scores, reverse=True)
+        assert len(set(scores)) == len(scores)
+        assert all(len(one.shown) == 2 for one in chosen if not one.reserved)
+        assert any(one.reserved for one in chosen)
+    asked = (folder / "round_0" / "asking" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in asked] == [8, 12, 18]
