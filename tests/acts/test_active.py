@@ -141,3 +141,26 @@ def test_people_are_asked_in_the_order_in_which_it_teaches(
         assert any(one.reserved for one in chosen)
     asked = (folder / "round_0" / "asking" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in asked] == [8, 12, 18]
+
+
+def test_the_learning_curve_of_a_run(tmp_path: Path, tiny_folder: Path) -> None:
+    """Nested parts, all measured on the same pairs; and the judge that is saved is the one without a curve, to the
+    bit."""
+    summaries: list[dict[str, Any]] = []
+    judges: list[bytes] = []
+    for name, curve in (("with", True), ("without", False)):
+        reward = {"held_out": 0.4, "learning_curve": curve, "epochs": 2}
+        recipe = tiny.recipe(tmp_path / name, tiny_folder, reward=reward, sample={"prompts": 64, "batch_size": 32})
+        summaries.append(run(recipe, quiet=True).summary["rounds"][0])
+        judges.append((tmp_path / name / "tiny" / "round_0" / "reward" / "judge.safetensors").read_bytes())
+    assert judges[0] == judges[1]
+    curve = summaries[0]["reward"].pop("learning_curve")
+    assert "learning_curve" not in summaries[1]["reward"]
+    assert summaries[0]["reward"] == summaries[1]["reward"]
+    numbers = [one["rankings"] for one in curve["points"]]
+    assert numbers == sorted(numbers)
+    assert numbers[-1] == summaries[0]["reward"]["rankings"]
+    assert curve["points"][-1]["accuracy"]["value"] == summaries[0]["reward"]["accuracy"]["value"]
+    assert [one["rankings"] for one in curve["to_come"]] == [numbers[-1], 2 * numbers[-1], 4 * numbers[-1]]
+    own = (tmp_path / "with" / "tiny" / "round_0" / "evaluation" / "samples.jsonl").read_bytes()
+    assert own == (tmp_path / "without" / "tiny" / "round_0" / "evaluation" / "samples.jsonl").read_bytes()

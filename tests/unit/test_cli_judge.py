@@ -46,6 +46,19 @@ def test_as_json(rankings: Path) -> None:
     assert found["accuracy"]["value"] == pytest.approx(0.8)
 
 
+def test_the_ceiling_of_such_labels(tmp_path: Path) -> None:
+    """Two annotators agree on three of four pairs, p = .75: the best judge gets (1 + sqrt(1/2)) / 2."""
+    row = {"prompt": "why", "responses": ["yes yes", "no"], "ranking": [[0], [1]], "annotator": "ann"}
+    rows = [row | {"prompt": prompt} for prompt in ("why", "who", "what", "is")]
+    rows += [one | {"annotator": "ben"} for one in rows[:3]]
+    rows.append(row | {"prompt": "is", "annotator": "ben", "ranking": [[1], [0]]})
+    path = tmp_path / "rankings.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    found = json.loads(call("reward", "evaluate", "tiny:count_yes", f"{path}=yes", "--json").stdout)
+    assert found["ceiling"]["value"] == pytest.approx((1 + 0.5**0.5) / 2)
+    assert "the best judge      0.854 (" in call("reward", "evaluate", "tiny:count_yes", f"{path}=yes").stdout
+
+
 def test_benchmarks_are_scored_by_their_own_rules(tmp_path: Path) -> None:
     first = [
         {"prompt": "why", "chosen": "yes", "rejected": "no", "chosen_model": "a", "rejected_model": "b", "subset": s}

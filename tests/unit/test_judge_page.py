@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from plaudit.evaluation.judge_page import judge_page
+from plaudit.evaluation.plots import draw_overoptimization
 from plaudit.evaluation.report import write_report
 
 
@@ -52,6 +53,54 @@ def test_the_page_by_hand() -> None:
     assert judge_page({"accuracy": estimate(0.7)}, prefix="x") is None
 
 
+CURVE: dict[str, Any] = {
+    "points": [{"rankings": 100, "accuracy": estimate(0.6)}, {"rankings": 200, "accuracy": estimate(0.7)}],
+    "to_come": [{"rankings": 200, "accuracy": estimate(0.69)}, {"rankings": 800, "accuracy": estimate(0.76)}],
+    "ceiling": 0.9,
+    "next_point": {"rankings": 31.6, "low": 20.2, "high": None, "hours": 1.25},
+}
+
+
+def test_what_more_labels_would_bring() -> None:
+    page = judge_page(REWARD | {"learning_curve": CURVE}, prefix="x")
+    assert page is not None
+    (plot,) = page.learning
+    assert [(label, last) for label, _, last in plot.legend] == [
+        ("measured", "70.0\u00a0%"), ("to be expected", "76.0\u00a0%"),
+    ]  # fmt: skip
+    assert "70.0\u00a0% with 200 rankings, 76.0\u00a0% expected with 800" in plot.svg
+    assert "annotators’ ceiling" in plot.svg
+    assert page.price == (
+        "One point more is to be expected of 32 rankings more (20 to no number), 1.2 hours of people’s work."
+    )
+    flat = REWARD | {"learning_curve": CURVE | {"next_point": {"rankings": None, "low": 5.0, "high": None}}}
+    page = judge_page(flat, prefix="x")
+    assert page is not None
+    assert page.price.startswith("The curve is flat")
+    page = judge_page(REWARD, prefix="x")
+    assert page is not None
+    assert (page.learning, page.price) == ([], "")
+
+
+def followed(judge: float, measured: float, kl: float) -> dict[str, Any]:
+    return {"kl": kl, "judge": estimate(judge), "measured": estimate(measured)}
+
+
+def test_how_far_it_can_be_followed() -> None:
+    points = [followed(0.5, 0.3, 1.0), followed(1.5, 0.2, 9.0)]
+    fits = {"measured": {"a": 0.3, "b": 0.1, "peak": {"kl": 4.0, "gain": 0.4}}}
+    found = {"measured_by": "<b>truth</b>", "ways": {"rl": {"points": points, "fits": fits}, "best_of_n": {}}}
+    (plot,) = draw_overoptimization(found, prefix="x")
+    assert plot.title.startswith("PPO")
+    assert "dashed" in plot.note
+    assert [last for _, _, last in plot.legend] == ["1.50", "0.20"]
+    assert "<b>" not in plot.svg
+    far = {"ways": {"rl": {"points": points, "fits": {"measured": {"peak": {"kl": 25.0}}}}}}
+    assert "dashed" not in draw_overoptimization(far, prefix="x")[0].note
+    assert draw_overoptimization({"ways": {"rl": {"points": points[:1]}}}, prefix="x") == []
+    assert draw_overoptimization({}, prefix="x") == []
+
+
 def test_it_stands_in_the_report_and_names_are_escaped(tmp_path: Path) -> None:
     evaluation = {
         "win_rate": estimate(0.6),
@@ -60,9 +109,11 @@ def test_it_stands_in_the_report_and_names_are_escaped(tmp_path: Path) -> None:
         "truth_gain": {"total": estimate(0.2)},
         "rivals": {"dpo": {"win_rate": estimate(0.63), "truth": estimate(-0.128)}},
     }
-    only = {"reward": REWARD, "dpo": {"loss": 0.5}, "evaluation": evaluation}
+    only = {"reward": REWARD | {"learning_curve": CURVE}, "dpo": {"loss": 0.5}, "evaluation": evaluation}
     (tmp_path / "summary.json").write_text(json.dumps({"name": "x", "seed": 0, "rounds": [only]}))
     html = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "What more labels would bring" in html
+    assert "One point more is to be expected of 32 rankings" in html
     assert "&lt;i&gt;cem&lt;/i&gt;" in html
     assert "<i>cem" not in html
     assert "<b>ann" not in html

@@ -40,10 +40,13 @@ def evaluate(
         judgements, sources = _read(named)
         from plaudit.evaluation.judge_report import report_on_judge
         from plaudit.evaluation.rewardbench import score_benchmark
+        from plaudit.feedback.statistics import ceiling_of
         from plaudit.reward.ready import open_reward
 
         judge = open_reward(_judge_of(model))
         figures = report_on_judge(judge, judgements, sources=sources, seed=seed)
+        if (ceiling := ceiling_of(judgements)) is not None:
+            figures["ceiling"] = ceiling.as_dict()
         if "accuracy" not in figures:
             raise InputError("every ranking is one tie: there is nothing that a judge could be right about")
         scored = {name: score_benchmark(judge, name, objective=objective) for name, objective in named}
@@ -92,6 +95,7 @@ def _words(figures: Mapping[str, Any]) -> str:
         f"accuracy            {interval(figures['accuracy'])} on {figures['pairs']} pairs",
         f"longer or shorter   {figures['length_baseline']:.3f}; the judge: {interval(figures['beats_length'])} more",
         f"first or last shown {figures['majority_baseline']:.3f}",
+        *([f"the best judge      {interval(figures['ceiling'])} of such labels"] if "ceiling" in figures else []),
         f"calibration error   {figures['ece']:.3f}; a perfect judge stays below "
         f"{figures['calibration']['ece_of_a_perfect_judge']:.3f} on as many pairs",
     ]

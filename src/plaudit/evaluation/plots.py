@@ -149,7 +149,7 @@ def draw_learning_curve(found: Mapping[str, object], *, prefix: str) -> Plot | N
     """A judge's accuracy against rankings so far and to come, under its ceiling; None where there is no curve."""
     measured = _estimates(objects(found, "points"), "rankings", "accuracy")
     to_come = _estimates(objects(found, "to_come"), "rankings", "accuracy")
-    if len(measured) < 2 or not to_come:
+    if len(measured) < 2 or not len(to_come):
         return None
     ceiling = number(found, "ceiling")
     blue, orange = SERIES_COLOURS
