@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
 
+from plaudit.data.formats import content_hash
 from plaudit.data.split import split_by_prompt
-from plaudit.feedback.collect import drawn
+from plaudit.feedback.collect import by_chance
 from plaudit.judges import PART, taught
 from plaudit.progress import Journal
 from plaudit.reward.asking import ask_next
 from plaudit.reward.model import RewardModel
+from plaudit.run_folder import write_json
 from plaudit.types import Judgement, Prompt, Question, Response
 from plaudit.workshop import Workshop
 
@@ -32,11 +35,12 @@ class Asker:
         """One question for each task, those that teach most first, after a judge was trained on these judgements."""
         recipe, trunk = self.workshop.recipe, self.workshop.trunk
         training, held_out = split_by_prompt(judgements, recipe.reward.held_out, recipe.seed, lambda j: j.prompt)
-        if not training:  # nobody could be asked: by chance, as before the first time
-            return [
-                Question(place=i, shown=drawn(len(said), recipe.feedback.queue.shown, recipe.seed, prompt), gain=0.0)
-                for i, (prompt, said) in enumerate(tasks)
-            ]
+        if not training:  # there is no judge to ask
+            return by_chance(tasks, recipe.feedback.queue.shown, recipe.seed)
+        kept = self.folder / f"questions_{self._key(tasks, judgements)}.json"
+        if kept.is_file():
+            rows = json.loads(kept.read_text(encoding="utf-8"))
+            return [Question(place=place, shown=tuple(shown), gain=gain) for place, shown, gain in rows]
         objectives = sorted({j.objective for j in judgements})
         with trunk.memory.kept(), Journal(self.folder / "judge", quiet=True) as journal:
             journal.rewind(-1)
@@ -52,7 +56,15 @@ class Asker:
         with Journal(self.folder, quiet=True) as journal:
             journal.rewind(len(judgements) - 1)
             journal.log(len(judgements), {key: figures[key] for key in figures if key.startswith("held_out_")})
+        write_json(kept, [[one.place, list(one.shown), one.gain] for one in questions])
         return questions
+
+    def _key(self, tasks: Sequence[tuple[Prompt, Sequence[Response]]], judgements: Sequence[Judgement]) -> str:
+        """Of all that the questions follow from: a run that goes on asks the same ones without a new training."""
+        recipe = self.workshop.recipe
+        texts = [[prompt.id, [response.text for response in responses]] for prompt, responses in tasks]
+        settings = [recipe.seed, recipe.reward.model_dump(mode="json"), recipe.feedback.queue.shown]
+        return content_hash([settings, texts, [one.id for one in judgements]])[:16]
 
 
 def states_of(judge: RewardModel, tasks: Sequence[tuple[Prompt, Sequence[Response]]]) -> list[Tensor]:

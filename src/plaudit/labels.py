@@ -16,7 +16,7 @@ from typing import Protocol
 from plaudit.data.formats import append_judgements, content_hash, current_judgements, read_judgements
 from plaudit.data.responses import by_prompt, distinct_responses
 from plaudit.data.split import split_by_prompt
-from plaudit.feedback.collect import collect_judgements, drawn
+from plaudit.feedback.collect import by_chance, collect_judgements, drawn
 from plaudit.feedback.desk import Desk
 from plaudit.feedback.project import LOG, RESPONSES, open_store, queue_round
 from plaudit.feedback.records import Chosen, ProjectProgress
@@ -140,21 +140,17 @@ class Labels:
         done = 0
         while done < many:
             upto = min(many, queue.first if not done else math.ceil(done * (1 + queue.again_after)))
-            fill = min(len(reserved), round(upto * share) - round(done * share))
-            fill = max(fill, upto - done - len(chosen))
-            order = [Question(place=i, shown=(), gain=0.0) for i in range(len(chosen))]
-            if done:
-                order = asks(chosen, judged)
-            now = [self._some(task) for task in reserved[:fill]]
-            taken = order[: upto - done - fill]
-            for one in taken:
-                prompt, responses = chosen[one.place]
-                some = self._some(chosen[one.place]) if not done else (prompt, [responses[i] for i in one.shown])
-                now.append(some)
-            judged += self._have_judged(now)
-            places = {one.place for one in taken}
+            at_random = min(len(reserved), round(upto * share) - round(done * share))
+            at_random = max(at_random, upto - done - len(chosen))
+            questions = asks(chosen, judged) if done else by_chance(chosen, queue.shown, self.recipe.seed)
+            asked = questions[: upto - done - at_random]
+            judged += self._have_judged([
+                *(self._some(task) for task in reserved[:at_random]),
+                *((chosen[one.place][0], [chosen[one.place][1][i] for i in one.shown]) for one in asked),
+            ])  # fmt: skip
+            places = {one.place for one in asked}
             chosen = [task for place, task in enumerate(chosen) if place not in places]
-            reserved, done = reserved[fill:], upto
+            reserved, done = reserved[at_random:], upto
 
     def judgements(self, index: int, checkpoints: Iterable[str]) -> list[Judgement]:
         """Every ranking up to this round, of responses of these checkpoints; what is not used is counted."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import tiny
-from plaudit import labels
+from plaudit import asking, labels
 from plaudit.data.formats import read_log
 from plaudit.data.responses import by_prompt, distinct_responses
 from plaudit.data.split import split_by_prompt
@@ -34,7 +34,9 @@ def said(folder: Path) -> list[Judgement]:
     return read_log(folder / "judgements.jsonl")[0]
 
 
-def test_the_judge_is_asked_as_judgements_come(tmp_path: Path, tiny_folder: Path) -> None:
+def test_the_judge_is_asked_as_judgements_come(
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = active(tmp_path, tiny_folder)
     result = run(recipe, quiet=True)
     folder = tmp_path / "tiny"
@@ -42,12 +44,16 @@ def test_the_judge_is_asked_as_judgements_come(tmp_path: Path, tiny_folder: Path
     assert len(made) == 20
     assert len({one.prompt.id for one in made}) == 20
     assert all(len(one.responses) == 2 for one in made)
-    asked = [json.loads(line) for line in (folder / "round_0" / "asking" / "metrics.jsonl").read_text().splitlines()]
+    asks = [json.loads(line) for line in (folder / "round_0" / "asking" / "metrics.jsonl").read_text().splitlines()]
     decided = [len(one.ranking) > 1 for one in made]  # whoever ties everything teaches nothing
-    assert [one["step"] for one in asked] == [sum(decided[:stage]) for stage in (8, 12, 18)]
+    assert [one["step"] for one in asks] == [sum(decided[:stage]) for stage in (8, 12, 18)]
     # A quarter of what was asked is held out from the judge, and was chosen by nobody.
     training, held_out = split_by_prompt(made, 0.25, recipe.seed, lambda one: one.prompt)
     assert len(held_out) == 5
+    # Whatever is done is done: a run that goes on trains no judge to ask it the same again.
+    monkeypatch.setattr(asking, "taught", None)
+    run_act(recipe, "sample", quiet=True)
+    assert said(folder) == made
     assert result.summary["rounds"][0]["reward"]["rankings"] == sum(len(one.ranking) > 1 for one in training)
 
 

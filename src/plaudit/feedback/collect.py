@@ -8,9 +8,9 @@ from pathlib import Path
 from random import Random
 
 from plaudit.data.formats import append_judgements, read_log
-from plaudit.types import Annotator, InputError, Judgement, Prompt, Response
+from plaudit.types import Annotator, InputError, Judgement, Prompt, Question, Response
 
-Question = tuple[str, str, tuple[str, ...]]
+Asked = tuple[str, str, tuple[str, ...]]
 """Annotator, prompt, texts."""
 
 
@@ -33,7 +33,7 @@ def collect_judgements(
         raise InputError(f"feedback.judgements_per_prompt is {per_prompt}, but there are {len(annotators)} annotators")
     log = read_log(path)[0] if path.exists() else []
     written = {j.id for j in log}
-    asked = {_question(j.annotator, j.prompt, j.responses) for j in log} if costly else set[Question]()
+    asked = {_question(j.annotator, j.prompt, j.responses) for j in log} if costly else set[Asked]()
     new: list[Judgement] = []
     for prompt, responses in tasks:
         ranked = sorted(annotators, key=lambda a: hashlib.sha256(f"{seed}/{prompt.id}/{a.name}".encode()).digest())
@@ -58,5 +58,13 @@ def drawn(count: int, shown: int | None, seed: int, prompt: Prompt) -> tuple[int
     return tuple(sorted(Random(f"shown {seed} {prompt.id}").sample(range(count), shown)))
 
 
-def _question(annotator: str, prompt: Prompt, responses: Sequence[Response]) -> Question:
+def by_chance(tasks: Sequence[tuple[Prompt, Sequence[Response]]], shown: int | None, seed: int) -> list[Question]:
+    """One question for each task, chosen by nobody."""
+    return [
+        Question(place=place, shown=drawn(len(responses), shown, seed, prompt), gain=0.0)
+        for place, (prompt, responses) in enumerate(tasks)
+    ]
+
+
+def _question(annotator: str, prompt: Prompt, responses: Sequence[Response]) -> Asked:
     return annotator, prompt.id, tuple(response.text for response in responses)
