@@ -38,7 +38,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Pat
     recipe = tiny.recipe(
         tmp_path_factory.mktemp("documented"),
         tiny_folder,
-        reward={"second_judge": True, "head_start": "probe", "likelihood": {"annotators": "reliability"}},
+        reward={
+            "second_judge": True,
+            "head_start": "probe",
+            "likelihood": {"annotators": "reliability"},
+            "learning_curve": True,
+        },
+        feedback={"judgements_per_prompt": 2, "queue": {"order": "active", "first": 4}},
+        sample={"prompts": 64, "batch_size": 32},
         ppo={"old_logprobs": "recomputed"},
         evaluation={"ceiling": "tiny:count_yes", "dpo": True, "best_of": 2},
     )
@@ -51,6 +58,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Pat
         ("sft", "sft"),
         ("reward", "reward"),
         ("reward/second", "reward"),
+        ("asking", "asking"),
         ("ppo", "ppo"),
         ("ceiling", "ppo"),
         ("dpo", "dpo"),
