@@ -4,11 +4,11 @@
     python benchmarks/leash.py --quick           # one seed, few steps: does everything still work?
 
 Writes benchmarks/results/leash.json. The people (`misled.py`) like long and confident answers, and a quarter of their
-rankings come upside down. Per seed one judge learns from them, and PPO follows it: as the demo has it, for three times
-as many steps, and without leash. Policies kept on the way answer the world's evaluation prompts. Told is which share of the highest gain in truth
-is left at the end. The highest is the highest mean of three neighbouring policies. Of many noisy means the highest is
-still a lucky one; so it is told too what share is left where one half of the prompts chooses the policies, and the
-other half measures them.
+rankings come upside down. Per seed one judge learns from them, and PPO follows it: as the demo has it, for three
+times as many steps, and without leash. Policies kept on the way answer the world's evaluation prompts. Told is which
+share of the highest gain in truth is left at the end. The highest is the highest mean of three neighbouring policies.
+Of many noisy means the highest is still a lucky one; so it is told too what share is left where one half of the
+prompts chooses the policies, and the other half measures them.
 """
 
 from __future__ import annotations
