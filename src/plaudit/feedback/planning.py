@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Table, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from plaudit.data.formats import content_hash
@@ -164,15 +164,27 @@ class Planning(Room):
     def plan(self, chosen: Sequence[Chosen]) -> None:
         """What comes when the order is active: the highest score first, with these responses shown. Tasks that somebody
         has in hands, or has judged, keep the responses that they have."""
-        with self.store.write() as session:
-            for one in chosen:
-                task = session.get(schema.Task, one.task, with_for_update=True)
-                if task is None:
-                    raise BadAnswer(f"there is no task {one.task} to plan")
-                task.score, task.reserved = one.score, one.reserved
-                if one.shown is not None and not task.taken:
-                    _check_shown(one.shown, len(task.responses), one.task)
-                    task.shown = sorted(one.shown)
+        with self.store.read() as session:
+            known = dict(session.execute(select(schema.Task.id, schema.Task.responses)).all())
+        for one in chosen:
+            if one.task not in known:
+                raise BadAnswer(f"there is no task {one.task} to plan")
+            if one.shown is not None:
+                _check_shown(one.shown, len(known[one.task]), one.task)
+        task = cast(Table, schema.Task.__table__)
+        is_it = task.c.id == bindparam("task")
+        ordered = update(task).where(is_it).values(score=bindparam("told"), reserved=bindparam("apart"))
+        showing = update(task).where(is_it, task.c.taken == 0).values(shown=bindparam("some"))
+        for start in range(0, len(chosen), _AT_ONCE):  # in parts, so that nobody's answer waits for long
+            part = chosen[start : start + _AT_ONCE]
+            some = [{"task": one.task, "some": sorted(one.shown)} for one in part if one.shown is not None]
+            with self.store.write() as session:
+                connection = session.connection()
+                connection.execute(
+                    ordered, [{"task": one.task, "told": one.score, "apart": one.reserved} for one in part]
+                )
+                if some:
+                    connection.execute(showing, some)
 
     def set_sensitive(self, task: int, sensitive: bool, *, by: int | None = None) -> None:
         """Whether its texts are blurred until somebody asks for them."""
