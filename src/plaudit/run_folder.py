@@ -36,8 +36,11 @@ def write_json(path: Path, value: object) -> None:
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
-    with path.open("w", encoding="utf-8") as file:
+    """As JSON lines; beside, then renamed."""
+    beside = path.with_name(path.name + ".partial")
+    with beside.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    beside.replace(path)
 
 
 def read_rows(path: Path) -> list[Result]:
