@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,9 +20,6 @@ from plaudit.run_folder import write_json
 from plaudit.types import Judgement, Prompt, Question, Response
 from plaudit.workshop import Workshop
 
-ORDERED = 1000
-"""Questions that are put in order one after the other; long before those after them, the judge is asked again."""
-
 
 class Asker:
     """`plaudit.labels.Asks`. Writes down how good the judge was each time, on the rankings that nobody chose."""
@@ -34,9 +32,10 @@ class Asker:
     ) -> list[Question]:
         """One question for each task, those that teach most first, after a judge was trained on these judgements."""
         recipe, trunk = self.workshop.recipe, self.workshop.trunk
+        queue = recipe.feedback.queue
         training, held_out = split_by_prompt(judgements, recipe.reward.held_out, recipe.seed, lambda j: j.prompt)
         if not training:  # there is no judge to ask
-            return by_chance(tasks, recipe.feedback.queue.shown, recipe.seed)
+            return by_chance(tasks, queue.shown, recipe.seed)
         kept = self.folder / f"questions_{self._key(tasks, judgements)}.json"
         if kept.is_file():
             rows = json.loads(kept.read_text(encoding="utf-8"))
@@ -49,8 +48,9 @@ class Asker:
             questions = ask_next(
                 states_of(judge, tasks),
                 states_of(judge, asked),
-                shown=recipe.feedback.queue.shown,
-                count=min(ORDERED, len(tasks)),
+                shown=queue.shown,
+                # More than will be asked before the judge is asked again; the order of the rest does not matter.
+                count=queue.first + math.ceil(len(judgements) * queue.again_after),
             )
         trunk.remove_part(PART)
         with Journal(self.folder, quiet=True) as journal:

@@ -14,8 +14,9 @@ from plaudit.reward.asking import Belief, ask_next
 FLOAT = torch.float64
 
 
-def slow_gain(states_KD: Tensor, covariance_DD: Tensor, scale: float) -> float:
-    """1/2 ln det(I + C S C') with the centring written out."""
+def slow_gain(states_KD: Tensor, precision_DD: Tensor, scale: float) -> float:
+    """1/2 ln det(I + C S C') with the centring and the inverse written out."""
+    covariance_DD = torch.linalg.inv(precision_DD)
     count = len(states_KD)
     centring_KK = torch.eye(count, dtype=FLOAT) - torch.full((count, count), 1 / count, dtype=FLOAT)
     centred_KD = centring_KK @ states_KD.double() * scale
@@ -25,36 +26,36 @@ def slow_gain(states_KD: Tensor, covariance_DD: Tensor, scale: float) -> float:
 def test_the_gain_of_a_pair_by_hand() -> None:
     # Two answers 2 apart in one direction: centred they are +-1, the sum of squares is 2, with one degree of freedom,
     # so the scale is 1/2: the difference has variance 1, half of it after centring. ln(1 + 1/2) / 2.
-    pair_KD = torch.tensor([[0.0, 0.0], [2.0, 0.0]])
-    belief = Belief.before([pair_KD])
+    pair_KD = torch.tensor([[0.0, 0.0], [2.0, 0.0]], dtype=FLOAT)
+    belief = Belief.before([pair_KD.numpy()])
     assert belief.scale == pytest.approx(0.5)
-    assert belief.best(pair_KD, None) == ((0, 1), pytest.approx(math.log(1.5) / 2))
+    assert belief.best(pair_KD.numpy(), None) == ((0, 1), pytest.approx(math.log(1.5) / 2))
     # Learned once, what is left of the variance is 1 / (1 + 1/2) of it: ln(1 + 1/3) / 2.
-    belief.learn(pair_KD)
-    assert belief.best(pair_KD, None) == ((0, 1), pytest.approx(math.log(4 / 3) / 2))
+    belief.learn(pair_KD.numpy())
+    assert belief.best(pair_KD.numpy(), None) == ((0, 1), pytest.approx(math.log(4 / 3) / 2))
     # In the other direction nothing was learned.
-    assert belief.best(pair_KD.flip(1), None)[1] == pytest.approx(math.log(1.5) / 2)
+    assert belief.best(pair_KD.flip(1).numpy(), None)[1] == pytest.approx(math.log(1.5) / 2)
 
 
 def test_gains_are_those_of_the_slow_formula() -> None:
     generator = torch.Generator().manual_seed(1)
     states = [torch.randn(5, 4, generator=generator) for _ in range(6)]
-    belief = Belief.before(states)
+    belief = Belief.before([one.double().numpy() for one in states])
     precision_DD = torch.eye(4, dtype=FLOAT)
     for learned in states[:3]:
-        belief.learn(learned)
+        belief.learn(learned.double().numpy())
         centred_KD = (learned.double() - learned.double().mean(dim=0)) * belief.scale
         precision_DD += centred_KD.T @ centred_KD
-    torch.testing.assert_close(belief.covariance_DD, torch.linalg.inv(precision_DD))
+    torch.testing.assert_close(torch.from_numpy(belief.covariance_DD), torch.linalg.inv(precision_DD))
     for states_KD in states:
-        shown, gain = belief.best(states_KD, 3)
-        assert gain == pytest.approx(slow_gain(states_KD[list(shown)], belief.covariance_DD, belief.scale))
+        shown, gain = belief.best(states_KD.double().numpy(), 3)
+        assert gain == pytest.approx(slow_gain(states_KD[list(shown)], precision_DD, belief.scale))
         # The pair of the greatest distance is among them, and the third is the best third.
         pairs = itertools.combinations(range(5), 2)
-        furthest = max(pairs, key=lambda p: slow_gain(states_KD[list(p)], belief.covariance_DD, belief.scale))
+        furthest = max(pairs, key=lambda p: slow_gain(states_KD[list(p)], precision_DD, belief.scale))
         assert set(furthest) <= set(shown)
         thirds = [
-            slow_gain(states_KD[sorted({*furthest, i})], belief.covariance_DD, belief.scale)
+            slow_gain(states_KD[sorted({*furthest, i})], precision_DD, belief.scale)
             for i in range(5)
             if i not in furthest
         ]
@@ -67,9 +68,9 @@ def test_every_next_question_is_the_best_after_those_before() -> None:
     asked = [torch.randn(3, 3, generator=generator)]
     found = ask_next(states, asked, shown=2)
     assert sorted(one.place for one in found) == list(range(12))
-    belief = Belief.before([*states, *asked])
-    belief.learn(asked[0])
-    left = dict(enumerate(states))
+    belief = Belief.before([one.double().numpy() for one in [*states, *asked]])
+    belief.learn(asked[0].double().numpy())
+    left = {place: states_KD.double().numpy() for place, states_KD in enumerate(states)}
     for one in found:
         best = max(belief.best(states_KD, 2)[1] for states_KD in left.values())
         assert one.gain == pytest.approx(best)
