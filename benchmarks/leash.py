@@ -182,7 +182,7 @@ def main() -> None:
     for seed in arguments.seeds[:1] if arguments.quick else arguments.seeds:
         for way in arguments.ways:
             changes = [f"seed={seed}", f"out={out}", f"cache={cache}", f"name=seed_{seed}_{way}"]
-            changes += ["evaluation.ceiling=null", *WAYS[way]]
+            changes += ["evaluation.ceiling=null", "reward.learning_curve=false", *WAYS[way]]
             changes += ["feedback.annotators=misled:people", *(SMALL if arguments.quick else [])]
             recipe = load_recipe(shipped_recipe("demo"), changes)
             settings: Record = {"seed": seed, "way": way, "people": people, "prompts": recipe.evaluation.prompts}

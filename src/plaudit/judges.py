@@ -51,6 +51,7 @@ def make_judge(
     judge.learn_what_is_usual(answers_of(training), answers_of(unseen))
     judge.save(folder)
     figures = report_on_judge(judge, unseen, resamples=recipe.evaluation.resamples, seed=recipe.seed)
+    figures["deviation"] = dict(zip(objectives, judge.scale_EO.mean(dim=0).tolist(), strict=True))
     if (ceiling := ceiling_of([*training, *unseen])) is not None:
         figures["ceiling"] = ceiling.as_dict()
     if recipe.reward.learning_curve and "accuracy" in figures:

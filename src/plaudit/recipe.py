@@ -195,6 +195,9 @@ class Reward(Section):
 class KL(Section):
     controller: Literal["fixed", "adaptive"] = "fixed"
     coefficient: Annotated[float, Field(ge=0)] = 0.05
+    per: Literal["deviation", "log_odds"] = "deviation"
+    """What a nat costs is told in. deviation: of the first model's own scores, so that every judge is followed equally
+    far. log_odds: of the judge's own chances, so that one which is less sure of its pairs is followed less far."""
     target: Annotated[float, Field(gt=0)] = 6.0
     """Nats per response that the adaptive controller steers to."""
     horizon: Positive = 10_000
@@ -353,6 +356,8 @@ class Recipe(Section):
             raise ValueError(
                 "dpo learns from rankings, of which there are none where ppo.reward scores: set it to null"
             )
+        if self.ppo.kl.per == "log_odds" and self.ppo.reward is not None:
+            raise ValueError("ppo.kl.per: log_odds is the judge's: where ppo.reward scores, it must be deviation")
         if self.align == "dpo" and self.rounds > 1:
             raise ValueError("align: dpo does one round: its reference is the model that was ranked")
         if self.ppo.baseline == "leave_one_out" and self.ppo.responses_per_prompt < 2:

@@ -18,7 +18,7 @@ from plaudit.judges import make_judge, open_judge, open_judges
 from plaudit.labels import Labels
 from plaudit.material import Material
 from plaudit.progress import Journal
-from plaudit.recipe import Recipe
+from plaudit.recipe import PPO, Recipe
 from plaudit.recipe_file import dump_recipe
 from plaudit.reward.model import RewardModel
 from plaudit.reward.ready import open_reward
@@ -245,7 +245,7 @@ class Job:
         recipe, workshop = self.recipe, self.workshop
 
         def do(folder: Path, journal: Journal) -> Result:
-            config = recipe.ppo
+            config = self._leashed(index)
             reward: RewardFunction
             if plugin is None:
                 reward = open_judge(workshop, self.path(index))
@@ -283,6 +283,20 @@ class Job:
             policy=self._policy_source(index),
         )
         self.folder.act(f"round_{index}/{name}", inputs, do)
+
+    def _leashed(self, index: int) -> PPO:
+        """PPO's section with the leash's coefficient per deviation of the score, as PPO takes it."""
+        config = self.recipe.ppo
+        if config.kl.per == "deviation":
+            return config
+        result = self.folder.done(f"round_{index}/reward") or {}
+        deviations: dict[str, float] = result.get("deviation", {})
+        if not deviations:
+            raise InputError(f"round {index}: its judge does not say how far its scores spread: train it anew")
+        weights = {name: abs(config.objective_weights.get(name, 1.0)) for name in deviations}
+        deviation = sum(weights[name] * deviations[name] for name in deviations) / (sum(weights.values()) or 1.0)
+        kl = config.kl.model_copy(update={"coefficient": config.kl.coefficient / deviation})
+        return config.model_copy(update={"kl": kl})
 
     def _run_dpo(self, index: int) -> None:
         """The policy from the very rankings that the judge learned from: a second judge's stay unseen."""
