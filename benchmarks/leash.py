@@ -1,14 +1,14 @@
 """How far PPO goes astray after a judge taught by people who mislead, on the demo's leash and without one.
 
-    python benchmarks/leash.py                   # five seeds of the built-in world
+    python benchmarks/leash.py                   # three seeds of the built-in world
     python benchmarks/leash.py --quick           # one seed, few steps: does everything still work?
 
 Writes benchmarks/results/leash.json. The people (`misled.py`) like long and confident answers, and a quarter of their
-rankings come upside down. Per seed one judge learns from them, and PPO follows it: as the demo has it, for three
-times as many steps, and without leash. Policies kept on the way answer the world's evaluation prompts. Told is which
-share of the highest gain in truth is left at the end. The highest is the highest mean of three neighbouring policies.
-Of many noisy means the highest is still a lucky one; so it is told too what share is left where one half of the
-prompts chooses the policies, and the other half measures them.
+rankings come upside down. Per seed one judge learns from them, and PPO follows it: on the demo's leash for three
+times as many steps as the demo has, on one in the judge's own units, and on none. Policies kept on the way answer the
+world's evaluation prompts. Told is which share of the highest gain in truth is left at the end. The highest is the
+highest mean of three neighbouring policies. Of many noisy means the highest is still a lucky one; so it is told too
+what share is left where one half of the prompts chooses the policies, and the other half measures them.
 """
 
 from __future__ import annotations
@@ -36,9 +36,12 @@ from plaudit.types import Prompt
 from plaudit.workshop import Workshop
 from plaudit.worlds.reading import read
 
+LONG = ["ppo.steps=150", "ppo.keep_policy_every=10", "evaluation.prompts=800"]
+"""Three times as long as the demo, so that it goes too far if it can."""
 WAYS: dict[str, list[str]] = {
-    "default": ["ppo.keep_policy_every=5", "evaluation.prompts=800"],
-    "long": ["ppo.steps=150", "ppo.keep_policy_every=10", "evaluation.prompts=800"],
+    "long": LONG,
+    # The leash in the judge's own units: .13 of log-odds a nat are .07 of a deviation to the demo's ordinary judge.
+    "long, own units": [*LONG, "ppo.kl.coefficient=0.13", "ppo.kl.per=log_odds"],
     # It rises within a few steps and is lost long before its last; that much can be seen on fewer prompts.
     "plain": [
         "ppo.kl.coefficient=0", "ppo.stop_epochs_at_kl=null", "ppo.steps=60", "ppo.keep_policy_every=5",
@@ -169,7 +172,7 @@ def shown_table(parts: Sequence[Record]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     parser.add_argument("--out", type=Path, default=Path("runs/leash"))
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="acts that ways share; rivals.py too")
