@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from sqlalchemy.exc import DatabaseError
 import desks
 from plaudit.feedback import schema
 from plaudit.feedback.desk import Desk
+from plaudit.feedback.records import Chosen
 from plaudit.feedback.store import HEAD, Store
 from plaudit.types import InputError
 
@@ -50,6 +52,44 @@ def test_opening_again_changes_nothing(place: Place) -> None:
     assert again.accounts() == [account]
     assert len(again.guidelines()) == 1
     first.store.close()
+    again.store.close()
+
+
+def test_a_store_of_the_first_tables_goes_on(place: Place) -> None:
+    """With work in it: what is in people's hands, what was judged, and an order that had another name."""
+    from alembic import command
+    from alembic.config import Config
+
+    desk = Desk(Store.open(place[0], project=place[1]))
+    ids = desk.add_tasks("ranking", desks.tasks(3))
+    ada = desk.add_account("Ada", "annotator").id
+    judged = desk.submit(ada, desks.take(desk, ada).token, desks.answer(2, 0, 1))
+    live = desks.take(desk, ada)
+    config = Config()
+    config.set_main_option("script_location", "plaudit.feedback:migrations")
+    with desk.store.engine.execution_options(writes=True, durable=True).begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+        columns = {one["name"] for one in inspect(connection).get_columns("tasks")}
+        assert not {"shown", "reserved"} & columns
+        settings = connection.execute(text("SELECT settings FROM project")).scalar_one()
+        settings = json.loads(settings) if isinstance(settings, str) else dict(settings)
+        for name in ("random_share", "shown"):
+            del settings[name]
+        said = json.dumps(settings | {"order": "score"})
+        cast = "" if desk.store.is_sqlite else "CAST(:said AS JSON)"
+        connection.execute(text(f"UPDATE project SET settings = {cast or ':said'}"), {"said": said})
+    desk.store.close()
+
+    again = Desk(Store.open(place[0], project=place[1]))
+    assert (again.settings().order, again.settings().shown) == ("active", None)
+    assert again.judgements() == [judged]
+    assert len(again.open_rankings(0)) == 1  # one is judged, one is in her hands
+    late = again.submit(ada, live.token, desks.answer(0, 1, 2))
+    assert late is not None
+    assert [one.text for one in late.responses] == [one.text for one in live.responses]  # pyright: ignore
+    again.plan([Chosen(task=id, score=1.0, shown=(0, 1), reserved=False) for id in ids])
+    assert len(desks.take(again, ada).responses) == 2
     again.store.close()
 
 
