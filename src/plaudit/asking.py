@@ -28,15 +28,19 @@ class Asker:
         self.workshop, self.folder = workshop, folder
 
     def __call__(
-        self, tasks: Sequence[tuple[Prompt, Sequence[Response]]], judgements: Sequence[Judgement]
+        self,
+        tasks: Sequence[tuple[Prompt, Sequence[Response]]],
+        judgements: Sequence[Judgement],
+        *,
+        shown: int | None,
     ) -> list[Question]:
         """One question for each task, those that teach most first, after a judge was trained on these judgements."""
         recipe, trunk = self.workshop.recipe, self.workshop.trunk
         queue = recipe.feedback.queue
         training, held_out = split_by_prompt(judgements, recipe.reward.held_out, recipe.seed, lambda j: j.prompt)
         if not training:  # there is no judge to ask
-            return by_chance(tasks, queue.shown, recipe.seed)
-        kept = self.folder / f"questions_{self._key(tasks, judgements)}.json"
+            return by_chance(tasks, shown, recipe.seed)
+        kept = self.folder / f"questions_{self._key(tasks, judgements, shown)}.json"
         if kept.is_file():
             rows = json.loads(kept.read_text(encoding="utf-8"))
             return [Question(place=place, shown=tuple(shown), gain=gain) for place, shown, gain in rows]
@@ -48,7 +52,7 @@ class Asker:
             questions = ask_next(
                 states_of(judge, tasks),
                 states_of(judge, asked),
-                shown=queue.shown,
+                shown=shown,
                 # More than will be asked before the judge is asked again; the order of the rest does not matter.
                 count=queue.first + math.ceil(len(judgements) * queue.again_after),
             )
@@ -59,11 +63,17 @@ class Asker:
         write_json(kept, [[one.place, list(one.shown), one.gain] for one in questions])
         return questions
 
-    def _key(self, tasks: Sequence[tuple[Prompt, Sequence[Response]]], judgements: Sequence[Judgement]) -> str:
+    def _key(
+        self,
+        tasks: Sequence[tuple[Prompt, Sequence[Response]]],
+        judgements: Sequence[Judgement],
+        shown: int | None,
+    ) -> str:
         """Of all that the questions follow from: a run that goes on asks the same ones without a new training."""
         recipe = self.workshop.recipe
         texts = [[prompt.id, [response.text for response in responses]] for prompt, responses in tasks]
-        settings = [recipe.seed, recipe.reward.model_dump(mode="json"), recipe.feedback.queue.shown]
+        of_others = {"learning_curve", "second_judge", "centring_samples"}
+        settings = [recipe.seed, recipe.reward.model_dump(mode="json", exclude=of_others), shown]
         return content_hash([settings, texts, [one.id for one in judgements]])[:16]
 
 

@@ -6,6 +6,7 @@ and the run keeps to it, whatever they add; the verbs of single acts (`plaudit s
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from plaudit.data.formats import append_judgements, content_hash, current_judgements, read_judgements
+from plaudit.data.formats import append_judgements, content_hash, current_judgements, read_judgements, why_useless
 from plaudit.data.responses import by_prompt, distinct_responses
 from plaudit.data.split import split_by_prompt
 from plaudit.feedback.collect import by_chance, collect_judgements, drawn
@@ -24,7 +25,7 @@ from plaudit.feedback.words import figures_to_dict
 from plaudit.material import Material
 from plaudit.progress import Journal
 from plaudit.recipe import Recipe
-from plaudit.run_folder import Result, RunFolder, read_manifest, read_rows
+from plaudit.run_folder import Result, RunFolder, read_manifest, read_rows, write_json
 from plaudit.types import Demonstration, InputError, Judgement, Prompt, Question, Response
 
 FIGURES = (
@@ -32,6 +33,7 @@ FIGURES = (
     "longer_preferred",
 )  # fmt: skip
 """Of the labels as a whole, that go into the summary and the report."""
+ASKED = "asked.json"
 Task = tuple[Prompt, Sequence[Response]]
 SECONDS_BETWEEN_LOOKS = 1.0
 """At the store, while people work."""
@@ -40,7 +42,9 @@ SECONDS_BETWEEN_LOOKS = 1.0
 class Asks(Protocol):
     """What to ask about: one question for each task, those that teach most first, as the judgements so far have it."""
 
-    def __call__(self, tasks: Sequence[Task], judgements: Sequence[Judgement]) -> list[Question]: ...
+    def __call__(
+        self, tasks: Sequence[Task], judgements: Sequence[Judgement], *, shown: int | None
+    ) -> list[Question]: ...
 
 
 class Labels:
@@ -109,7 +113,7 @@ class Labels:
         if queue.order == "random":
             self._have_judged([self._some(task) for task in tasks[:many]])
         else:
-            self._collect_actively(tasks, many, asks)
+            self._collect_actively(index, tasks, many, asks)
 
     def _have_judged(self, tasks: Sequence[Task]) -> list[Judgement]:
         """Asks the annotators, and gives what they say of these tasks, now or at an earlier start."""
@@ -122,8 +126,20 @@ class Labels:
             costly=self.recipe.feedback.annotators == "endpoint",
         )
         wanted = {(prompt.id, tuple(r.text for r in responses)) for prompt, responses in tasks}
-        said = current_judgements(read_judgements(self.log, format="native").items) if tasks else []
-        return [j for j in said if (j.prompt.id, tuple(r.text for r in j.responses)) in wanted]
+        return [j for j in self._usable() if (j.prompt.id, tuple(r.text for r in j.responses)) in wanted]
+
+    def _usable(self) -> list[Judgement]:
+        """What the recipe's annotators have said so far that a judge can learn from."""
+        known = {one.name for one in self.material.annotators()}
+        said = read_judgements(self.log, format="native").items if self.log.exists() else ()
+        return [j for j in current_judgements(said) if j.annotator in known]
+
+    def _of_earlier_rounds(self, index: int) -> list[Judgement]:
+        known: dict[str, set[str]] = {}
+        for i in range(index):
+            for prompt, responses in self.responses(i):
+                known.setdefault(prompt.id, set()).update(one.text for one in responses)
+        return [j for j in self._usable() if {r.text for r in j.responses} <= known.get(j.prompt.id, set())]
 
     def _some(self, task: Task) -> Task:
         """Of the responses as many as are shown at a time, chosen by nobody."""
@@ -131,26 +147,43 @@ class Labels:
         shown = drawn(len(responses), self.recipe.feedback.queue.shown, self.recipe.seed, prompt)
         return prompt, [responses[i] for i in shown]
 
-    def _collect_actively(self, tasks: Sequence[Task], many: int, asks: Asks) -> None:
+    def _collect_actively(self, index: int, tasks: Sequence[Task], many: int, asks: Asks) -> None:
         """Stage by stage: the judge of the judgements so far says what to ask next. What is held out from it is asked
-        at random, in its share. A stage depends on those before it alone, so after a stop the same is asked."""
+        at random, in its share. A stage depends on those before it alone, so after a stop the same is asked; and what
+        was asked to the end is not asked otherwise because the judge is trained otherwise."""
         queue, share = self.recipe.feedback.queue, self.recipe.reward.held_out
+        kept = self.folder.path / f"round_{index}" / "asking" / ASKED
+        texts = [[prompt.id, [r.text for r in responses]] for prompt, responses in tasks]
+        settings = [queue.model_dump(mode="json"), share, self.recipe.feedback.judgements_per_prompt]
+        key = content_hash([self.recipe.seed, texts, many, settings])
+        if kept.is_file() and (before := json.loads(kept.read_text(encoding="utf-8")))["key"] == key:
+            whole = {prompt.id: (prompt, responses) for prompt, responses in tasks}
+            self._have_judged([(whole[p][0], [whole[p][1][i] for i in shown]) for p, shown in before["asked"]])
+            return
+        earlier, first = self._of_earlier_rounds(index), queue.first / self.recipe.feedback.judgements_per_prompt
+        asked_so_far: list[Task] = []
         chosen, reserved = split_by_prompt(tasks, share, self.recipe.seed, lambda task: task[0])
         judged: list[Judgement] = []
         done = 0
         while done < many:
-            upto = min(many, queue.first if not done else math.ceil(done * (1 + queue.again_after)))
+            upto = min(many, math.ceil(first if not done else done * (1 + queue.again_after)))
             at_random = min(len(reserved), round(upto * share) - round(done * share))
             at_random = max(at_random, upto - done - len(chosen))
-            questions = asks(chosen, judged) if done else by_chance(chosen, queue.shown, self.recipe.seed)
+            if done or earlier:
+                questions = asks(chosen, [*earlier, *judged], shown=queue.shown)
+            else:
+                questions = by_chance(chosen, queue.shown, self.recipe.seed)
             asked = questions[: upto - done - at_random]
-            judged += self._have_judged([
-                *(self._some(task) for task in reserved[:at_random]),
-                *((chosen[one.place][0], [chosen[one.place][1][i] for i in one.shown]) for one in asked),
-            ])  # fmt: skip
+            now = [self._some(task) for task in reserved[:at_random]]
+            now += [(chosen[one.place][0], [chosen[one.place][1][i] for i in one.shown]) for one in asked]
+            judged += self._have_judged(now)
+            asked_so_far += now
             places = {one.place for one in asked}
             chosen = [task for place, task in enumerate(chosen) if place not in places]
             reserved, done = reserved[at_random:], upto
+        whole = {prompt.id: list(responses) for prompt, responses in tasks}
+        rows = [[prompt.id, [whole[prompt.id].index(r) for r in some]] for prompt, some in asked_so_far]
+        write_json(kept, {"key": key, "asked": rows})
 
     def judgements(self, index: int, checkpoints: Iterable[str]) -> list[Judgement]:
         """Every ranking up to this round, of responses of these checkpoints; what is not used is counted."""
@@ -220,23 +253,28 @@ class Labels:
                 time.sleep(SECONDS_BETWEEN_LOOKS)
                 before, now = now, self.desk.progress_all(index)
                 advance(now.done - before.done)
-                if queue.order == "active" and now.done >= due and not now.finished:
+                if now.done >= due and not now.finished and self.desk.settings().order == "active":
                     self._plan(index, asks)
                     due = math.ceil(now.done * (1 + queue.again_after))
         self.folder.say(f"round {index}: {_of(now)} judgements, by people")
 
     def _plan(self, index: int, asks: Asks) -> None:
         """Put what is open in the order in which it teaches; people go on working meanwhile."""
-        judged = self.desk.judgements(up_to_round=index)
-        tasks = self.desk.open_rankings(index)
-        chosen, reserved = split_by_prompt(
-            tasks, self.recipe.reward.held_out, self.recipe.seed, lambda task: task.prompt
-        )
-        questions = asks([(task.prompt, task.responses) for task in chosen], judged)
+        judged = [j for j in self.desk.judgements(up_to_round=index) if why_useless(j) is None]
+        share, seed = self.recipe.reward.held_out, self.recipe.seed
+        rest, reserved = split_by_prompt(self.desk.open_rankings(index), share, seed, lambda task: task.prompt)
+        chosen = [task for task in rest if not task.begun]
+        if not chosen:
+            return
+        shown = self.desk.settings().shown
+        questions = asks([(task.prompt, task.responses) for task in chosen], judged, shown=shown)
         plan = [
             Chosen(task=chosen[one.place].id, score=float(len(questions) - rank), shown=one.shown, reserved=False)
             for rank, one in enumerate(questions)
         ]
+        # What one person has judged comes first to the next: without that nobody could say how much people agree.
+        first = float(len(questions) + 1)
+        plan += [Chosen(task=task.id, score=first, shown=None, reserved=False) for task in rest if task.begun]
         plan += [Chosen(task=task.id, score=0.0, shown=None, reserved=True) for task in reserved]
         self.desk.plan(plan)
         self.folder.say(f"after {len(judged)} judgements the judge was asked what to ask next")

@@ -294,7 +294,9 @@ class Job:
         if not deviations:
             raise InputError(f"round {index}: its judge does not say how far its scores spread: train it anew")
         weights = {name: abs(config.objective_weights.get(name, 1.0)) for name in deviations}
-        deviation = sum(weights[name] * deviations[name] for name in deviations) / (sum(weights.values()) or 1.0)
+        if not sum(weights.values()):
+            raise InputError("ppo.objective_weights: all are 0, so there is nothing for PPO to raise")
+        deviation = sum(weights[name] * deviations[name] for name in deviations) / sum(weights.values())
         kl = config.kl.model_copy(update={"coefficient": config.kl.coefficient / deviation})
         return config.model_copy(update={"kl": kl})
 

@@ -50,9 +50,12 @@ def test_the_judge_is_asked_as_judgements_come(
     # A quarter of what was asked is held out from the judge, and was chosen by nobody.
     training, held_out = split_by_prompt(made, 0.25, recipe.seed, lambda one: one.prompt)
     assert len(held_out) == 5
-    # Whatever is done is done: a run that goes on trains no judge to ask it the same again.
+    # Whatever is done is done: a run that goes on trains no judge to ask it the same again, nor does one whose judge
+    # is to be trained otherwise.
     monkeypatch.setattr(asking, "taught", None)
     run_act(recipe, "sample", quiet=True)
+    longer = recipe.reward.model_copy(update={"epochs": 5})
+    run_act(recipe.model_copy(update={"reward": longer}), "sample", quiet=True)
     assert said(folder) == made
     assert result.summary["rounds"][0]["reward"]["rankings"] == sum(len(one.ranking) > 1 for one in training)
 
@@ -116,10 +119,13 @@ class AtWork:
         if self.desk is None:
             self.desk = open_desk(self.folder)
             self.ada = self.desk.add_account("Ada", "annotator").id
-        for _ in range(2):
+        for turn in range(3):
             hand = self.desk.next_task(self.ada, ["ranking"])
             if hand is not None:
-                self.desk.submit(self.ada, hand.token, Answer(ranking=((1,), (0,)), seconds=3))
+                skipped = Answer(flags=("skip",), seconds=1)
+                self.desk.submit(
+                    self.ada, hand.token, skipped if turn == 2 else Answer(ranking=((1,), (0,)), seconds=3)
+                )
 
 
 def test_people_are_asked_in_the_order_in_which_it_teaches(
@@ -138,7 +144,7 @@ def test_people_are_asked_in_the_order_in_which_it_teaches(
     monkeypatch.setattr(labels, "time", AtWork(folder))
     run(recipe, quiet=True)
     assert len(said(folder)) == 20
-    assert len(plans) == 3  # after 8, 12 and 18
+    assert len(plans) == 2  # after 9 and 15
     for chosen in plans:
         scores = [one.score for one in chosen if not one.reserved]
         assert scores == sorted(scores, reverse=True)
@@ -146,7 +152,30 @@ def test_people_are_asked_in_the_order_in_which_it_teaches(
         assert all(len(one.shown) == 2 for one in chosen if not one.reserved)
         assert any(one.reserved for one in chosen)
     asked = (folder / "round_0" / "asking" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in asked] == [8, 12, 18]
+    assert [json.loads(line)["step"] for line in asked] == [6, 10]  # every third was skipped, and teaches nothing
+
+
+def test_a_later_round_begins_with_what_earlier_ones_taught(tmp_path: Path, tiny_folder: Path) -> None:
+    recipe = active(tmp_path, tiny_folder).model_copy(update={"rounds": 2})
+    run(recipe, quiet=True)
+    asks = (tmp_path / "tiny" / "round_1" / "asking" / "metrics.jsonl").read_text().splitlines()
+    decided = [len(one.ranking) > 1 for one in said(tmp_path / "tiny")]
+    assert len(decided) == 40
+    # It is asked before the first ranking of the round, too.
+    assert [json.loads(line)["step"] for line in asks] == [sum(decided[:n]) for n in (20, 28, 32, 38)]
+
+
+def test_several_judge_each_prompt(tmp_path: Path, tiny_folder: Path) -> None:
+    """Twenty judgements by two are ten prompts, and the first eight are four."""
+    recipe = active(tmp_path, tiny_folder, judgements_per_prompt=2)
+    run_act(recipe, "sft", quiet=True)
+    run_act(recipe, "sample", quiet=True)
+    made = said(tmp_path / "tiny")
+    assert len(made) == 20
+    assert len({one.prompt.id for one in made}) == 10
+    asks = (tmp_path / "tiny" / "round_0" / "asking" / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in asks]
+    assert steps[0] <= 8 < steps[1]
 
 
 def test_the_learning_curve_of_a_run(tmp_path: Path, tiny_folder: Path) -> None:

@@ -76,7 +76,7 @@ def test_what_more_labels_would_bring() -> None:
     flat = REWARD | {"learning_curve": CURVE | {"next_point": {"rankings": None, "low": 5.0, "high": None}}}
     page = judge_page(flat, prefix="x")
     assert page is not None
-    assert page.price.startswith("The curve is flat")
+    assert page.price.startswith("No number of such labels")
     page = judge_page(REWARD, prefix="x")
     assert page is not None
     assert (page.learning, page.price) == ([], "")

@@ -110,7 +110,7 @@ def _price(curve: Mapping[str, object]) -> str:
         return ""
     rankings, low, high, hours = (number(price, key) for key in ("rankings", "low", "high", "hours"))
     if rankings is None:
-        return "The curve is flat: more labels of this kind would bring nothing that can be foreseen."
+        return "No number of such labels is foreseen to bring another point."
     ends = f"{'–' if low is None else plain(low, 0)} to {'no number' if high is None else plain(high, 0)}"
     work = "" if hours is None else f", {plain(hours, 1)} hours of people’s work"
     return f"One point more is to be expected of {plain(rankings, 0)} rankings more ({ends}){work}."

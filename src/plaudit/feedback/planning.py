@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Table, bindparam, func, insert, select, update
+from sqlalchemy import Table, bindparam, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from plaudit.data.formats import content_hash
@@ -156,14 +156,17 @@ class Planning(Room):
             prompts = {row.prompt_id: prompt_of_row(session.get_one(schema.Prompt, row.prompt_id)) for row in rows}
             return [
                 OpenRanking(
-                    id=row.id, prompt=prompts[row.prompt_id], responses=responses_of(session, row.responses)
+                    id=row.id,
+                    prompt=prompts[row.prompt_id],
+                    responses=responses_of(session, row.responses),
+                    begun=row.taken > 0,
                 )
                 for row in rows
             ]  # fmt: skip
 
     def plan(self, chosen: Sequence[Chosen]) -> None:
-        """What comes when the order is active: the highest score first, with these responses shown. Tasks that somebody
-        has in hands, or has judged, keep the responses that they have."""
+        """What comes when the order is active: the highest score first, with these responses shown. Tasks that anybody
+        has, or had, in hands keep the responses that they have: he may still answer, and others judge the same."""
         with self.store.read() as session:
             known = dict(session.execute(select(schema.Task.id, schema.Task.responses)).all())
         for one in chosen:
@@ -174,9 +177,11 @@ class Planning(Room):
         task = cast(Table, schema.Task.__table__)
         is_it = task.c.id == bindparam("task")
         ordered = update(task).where(is_it).values(score=bindparam("told"), reserved=bindparam("apart"))
-        showing = update(task).where(is_it, task.c.taken == 0).values(shown=bindparam("some"))
+        handed = exists().where(schema.HandOut.task_id == task.c.id)
+        showing = update(task).where(is_it, ~handed).values(shown=bindparam("some"))
         for start in range(0, len(chosen), _AT_ONCE):  # in parts, so that nobody's answer waits for long
-            part = chosen[start : start + _AT_ONCE]
+            # By number, as everybody locks tasks: or two would wait for each other.
+            part = sorted(chosen[start : start + _AT_ONCE], key=lambda one: one.task)
             some = [{"task": one.task, "some": sorted(one.shown)} for one in part if one.shown is not None]
             with self.store.write() as session:
                 connection = session.connection()

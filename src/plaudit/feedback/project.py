@@ -117,7 +117,7 @@ def _settings(recipe: Recipe) -> dict[str, object]:
         "quota": queue.quota,
         "order": queue.order,
         "shown": queue.shown,
-        "random_share": recipe.reward.held_out,
+        "random_share": min(0.9, recipe.reward.held_out),
         "gold_share": people.gold_share,
         "repeat_share": people.repeat_share,
         "qualification": people.qualification,

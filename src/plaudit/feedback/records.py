@@ -75,6 +75,8 @@ class OpenRanking:
     id: int
     prompt: Prompt
     responses: tuple[Response, ...]
+    begun: bool
+    """Somebody has it in hands, or has judged it, and others are to judge it too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -151,7 +151,7 @@ class Task(Base):
     place: Mapped[int]
     """Its place in the random order."""
     shown: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
-    """Which of its responses are shown, ascending; None: all of them. Fixed once somebody has it in hands."""
+    """Which of its responses are shown, ascending; None: all of them. Fixed once anybody has had it in hands."""
     reserved: Mapped[bool]
     """It comes at random alone, so that what judges are measured on is chosen by nobody."""
     since: Mapped[int]
