@@ -144,7 +144,7 @@ def test_a_key_in_the_wrong_section_is_found_again(file: Path) -> None:
 
 def test_a_key_like_no_other_gets_the_list(file: Path) -> None:
     assert error(file, WORLD + "ppo: {kl: {zzz: 1}}\n") == (
-        "recipe.yaml:3: unknown key ppo.kl.zzz; known here: controller, coefficient, target, horizon, estimator"
+        "recipe.yaml:3: unknown key ppo.kl.zzz; known here: controller, coefficient, per, target, horizon, estimator"
     )
 
 
