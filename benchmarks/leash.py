@@ -184,7 +184,12 @@ def main() -> None:
     parts: list[Record] = []
     for seed in arguments.seeds[:1] if arguments.quick else arguments.seeds:
         for way in arguments.ways:
-            changes = [f"seed={seed}", f"out={out}", f"cache={cache}", f"name=seed_{seed}_{way}"]
+            changes = [
+                f"seed={seed}",
+                f"out={out}",
+                f"cache={cache}",
+                f"name=seed_{seed}_{way.replace(', ', '_').replace(' ', '_')}",
+            ]
             changes += ["evaluation.ceiling=null", "reward.learning_curve=false", *WAYS[way]]
             changes += ["feedback.annotators=misled:people", *(SMALL if arguments.quick else [])]
             recipe = load_recipe(shipped_recipe("demo"), changes)
