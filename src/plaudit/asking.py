@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
 
-from plaudit.data.formats import content_hash
 from plaudit.data.split import split_by_prompt
 from plaudit.feedback.collect import by_chance
 from plaudit.judges import PART, taught
 from plaudit.progress import Journal
 from plaudit.reward.asking import ask_next
 from plaudit.reward.model import RewardModel
-from plaudit.run_folder import write_json
 from plaudit.types import Judgement, Prompt, Question, Response
 from plaudit.workshop import Workshop
 
@@ -40,10 +37,6 @@ class Asker:
         training, held_out = split_by_prompt(judgements, recipe.reward.held_out, recipe.seed, lambda j: j.prompt)
         if not training:  # there is no judge to ask
             return by_chance(tasks, shown, recipe.seed)
-        kept = self.folder / f"questions_{self._key(tasks, judgements, shown)}.json"
-        if kept.is_file():
-            rows = json.loads(kept.read_text(encoding="utf-8"))
-            return [Question(place=place, shown=tuple(shown), gain=gain) for place, shown, gain in rows]
         objectives = sorted({j.objective for j in judgements})
         with trunk.memory.kept(), Journal(self.folder / "judge", quiet=True) as journal:
             journal.rewind(-1)
@@ -60,21 +53,7 @@ class Asker:
         with Journal(self.folder, quiet=True) as journal:
             journal.rewind(len(judgements) - 1)
             journal.log(len(judgements), {key: figures[key] for key in figures if key.startswith("held_out_")})
-        write_json(kept, [[one.place, list(one.shown), one.gain] for one in questions])
         return questions
-
-    def _key(
-        self,
-        tasks: Sequence[tuple[Prompt, Sequence[Response]]],
-        judgements: Sequence[Judgement],
-        shown: int | None,
-    ) -> str:
-        """Of all that the questions follow from: a run that goes on asks the same ones without a new training."""
-        recipe = self.workshop.recipe
-        texts = [[prompt.id, [response.text for response in responses]] for prompt, responses in tasks]
-        of_others = {"learning_curve", "second_judge", "centring_samples"}
-        settings = [recipe.seed, recipe.reward.model_dump(mode="json", exclude=of_others), shown]
-        return content_hash([settings, texts, [one.id for one in judgements]])[:16]
 
 
 def states_of(judge: RewardModel, tasks: Sequence[tuple[Prompt, Sequence[Response]]]) -> list[Tensor]:

@@ -148,42 +148,40 @@ class Labels:
         return prompt, [responses[i] for i in shown]
 
     def _collect_actively(self, index: int, tasks: Sequence[Task], many: int, asks: Asks) -> None:
-        """Stage by stage: the judge of the judgements so far says what to ask next. What is held out from it is asked
-        at random, in its share. A stage depends on those before it alone, so after a stop the same is asked; and what
-        was asked to the end is not asked otherwise because the judge is trained otherwise."""
-        queue, share = self.recipe.feedback.queue, self.recipe.reward.held_out
-        kept = self.folder.path / f"round_{index}" / "asking" / ASKED
+        """Stage by stage: the judge of the judgements so far says what to ask next. What is asked is written down
+        before anybody is, so that a run that goes on asks the same, however its judge is trained by then."""
+        queue, per_prompt = self.recipe.feedback.queue, self.recipe.feedback.judgements_per_prompt
+        whole = {prompt.id: (prompt, responses) for prompt, responses in tasks}
         texts = [[prompt.id, [r.text for r in responses]] for prompt, responses in tasks]
-        settings = [queue.model_dump(mode="json"), share, self.recipe.feedback.judgements_per_prompt]
+        settings = [queue.model_dump(mode="json"), self.recipe.reward.held_out, per_prompt]
         key = content_hash([self.recipe.seed, texts, many, settings])
-        if kept.is_file() and (before := json.loads(kept.read_text(encoding="utf-8")))["key"] == key:
-            whole = {prompt.id: (prompt, responses) for prompt, responses in tasks}
-            self._have_judged([(whole[p][0], [whole[p][1][i] for i in shown]) for p, shown in before["asked"]])
-            return
-        earlier, first = self._of_earlier_rounds(index), queue.first / self.recipe.feedback.judgements_per_prompt
-        asked_so_far: list[Task] = []
-        chosen, reserved = split_by_prompt(tasks, share, self.recipe.seed, lambda task: task[0])
-        judged: list[Judgement] = []
-        done = 0
-        while done < many:
-            upto = min(many, math.ceil(first if not done else done * (1 + queue.again_after)))
-            at_random = min(len(reserved), round(upto * share) - round(done * share))
-            at_random = max(at_random, upto - done - len(chosen))
-            if done or earlier:
-                questions = asks(chosen, [*earlier, *judged], shown=queue.shown)
-            else:
-                questions = by_chance(chosen, queue.shown, self.recipe.seed)
-            asked = questions[: upto - done - at_random]
-            now = [self._some(task) for task in reserved[:at_random]]
-            now += [(chosen[one.place][0], [chosen[one.place][1][i] for i in one.shown]) for one in asked]
-            judged += self._have_judged(now)
-            asked_so_far += now
-            places = {one.place for one in asked}
-            chosen = [task for place, task in enumerate(chosen) if place not in places]
-            reserved, done = reserved[at_random:], upto
-        whole = {prompt.id: list(responses) for prompt, responses in tasks}
-        rows = [[prompt.id, [whole[prompt.id].index(r) for r in some]] for prompt, some in asked_so_far]
-        write_json(kept, {"key": key, "asked": rows})
+        kept = self.folder.path / f"round_{index}" / "asking" / ASKED
+        before: list[tuple[str, list[int]]] = _asked_before(kept, key)
+        asked: list[tuple[str, list[int]]] = []
+        judged = self._of_earlier_rounds(index)
+        while (done := len(asked)) < many:
+            upto = min(many, math.ceil(done * (1 + queue.again_after) if done else queue.first / per_prompt))
+            if len(before) < upto:
+                had = {prompt for prompt, _ in asked}
+                left = [task for task in tasks if task[0].id not in had]
+                before = asked + self._next_questions(left, judged, done, upto, asks)
+                write_json(kept, {"key": key, "asked": before})
+            now = before[done:upto]
+            judged += self._have_judged([(whole[p][0], [whole[p][1][i] for i in shown]) for p, shown in now])
+            asked += now
+
+    def _next_questions(
+        self, left: Sequence[Task], judged: Sequence[Judgement], done: int, upto: int, asks: Asks
+    ) -> list[tuple[str, list[int]]]:
+        """(prompt, which of its responses) of a stage. What is held out from the judge is asked at random, in its
+        share."""
+        shown, share, seed = self.recipe.feedback.queue.shown, self.recipe.reward.held_out, self.recipe.seed
+        chosen, reserved = split_by_prompt(left, share, seed, lambda task: task[0])
+        at_random = min(len(reserved), round(upto * share) - round(done * share))
+        at_random = max(at_random, upto - done - len(chosen))
+        questions = asks(chosen, judged, shown=shown) if judged else by_chance(chosen, shown, seed)
+        found = [(prompt.id, [*drawn(len(said), shown, seed, prompt)]) for prompt, said in reserved[:at_random]]
+        return found + [(chosen[one.place][0].id, [*one.shown]) for one in questions[: upto - done - at_random]]
 
     def judgements(self, index: int, checkpoints: Iterable[str]) -> list[Judgement]:
         """Every ranking up to this round, of responses of these checkpoints; what is not used is counted."""
@@ -278,6 +276,14 @@ class Labels:
         plan += [Chosen(task=task.id, score=0.0, shown=None, reserved=True) for task in reserved]
         self.desk.plan(plan)
         self.folder.say(f"after {len(judged)} judgements the judge was asked what to ask next")
+
+
+def _asked_before(kept: Path, key: str) -> list[tuple[str, list[int]]]:
+    """What an earlier start has asked, where the tasks and the queue were the same."""
+    if not kept.is_file():
+        return []
+    before = json.loads(kept.read_text(encoding="utf-8"))
+    return [(prompt, shown) for prompt, shown in before["asked"]] if before["key"] == key else []
 
 
 def _of(progress: ProjectProgress) -> str:
