@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 from bench import WORK, say
-from judges import Teacher
 from study import Record, Study, shown, t_interval, table
+from teacher import Teacher
 
 from plaudit import Recipe, load_recipe, run_act
 from plaudit.data.formats import read_log

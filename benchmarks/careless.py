@@ -19,15 +19,15 @@ from pathlib import Path
 
 from bench import WORK, say
 from study import Record, Study, shown, t_interval
+from teacher import Teacher
 
-from plaudit import Chat, Recipe, RewardModel, Trunk, load_recipe, run_act, train_judge
+from plaudit import Recipe, load_recipe, run_act
 from plaudit.data.responses import by_prompt, distinct_responses
 from plaudit.data.split import split_by_prompt
+from plaudit.evaluation.judge import hear
 from plaudit.evaluation.pairs import pair_accuracy, pair_outcomes
 from plaudit.feedback.collect import collect_judgements
 from plaudit.material import Material
-from plaudit.models.loading import load_causal_lm
-from plaudit.progress import Journal
 from plaudit.recipe_file import shipped_recipe
 from plaudit.run_folder import read_rows
 from plaudit.types import Judgement
@@ -80,15 +80,9 @@ def judge_of(
     recipe: Recipe, done: Path, learned: Sequence[Judgement], true: Sequence[Judgement], folder: Path, *, finds: bool
 ) -> tuple[float, Record]:
     likelihood = recipe.reward.likelihood.model_copy(update={"annotators": "reliability" if finds else "alike"})
-    config = recipe.reward.model_copy(update={"likelihood": likelihood})
-    model = str(done / "sft" / "model")
-    trunk = Trunk(load_causal_lm(model))
-    judge = RewardModel(trunk, Chat.load(model), ["overall"], part="reward", adapter=config.adapter, seed=recipe.seed)
-    with Journal(folder, quiet=True) as journal:
-        trained = train_judge(judge, learned, [], config, seed=recipe.seed, journal=journal)
-    texts = [(one.prompt, response.text) for one in true for response in one.responses]
-    scores = iter(judge([prompt for prompt, _ in texts], [text for _, text in texts])[:, 0].tolist())
-    rows = [[next(scores) for _ in one.responses] for one in true]
+    teacher = Teacher(recipe, str(done / "sft" / "model"), folder)
+    judge, trained = teacher.taught(learned, likelihood=likelihood)
+    rows = [one.scores_K for one in hear(judge, true)]
     return pair_accuracy(pair_outcomes(true, rows), resamples=100).value, trained.get("annotators", {})
 
 

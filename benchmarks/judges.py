@@ -19,14 +19,14 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from bench import WORK, say
 from careless import SMALL, TESTED
 from study import Record, Study, shown, t_interval, table
+from teacher import Teacher
 
-from plaudit import Chat, Recipe, RewardModel, Trunk, load_recipe, run_act, train_judge
+from plaudit import Recipe, RewardModel, load_recipe, run_act
 from plaudit.data.responses import by_prompt, distinct_responses
 from plaudit.data.split import split_by_prompt
 from plaudit.evaluation.judge import hear
@@ -34,8 +34,6 @@ from plaudit.evaluation.judge_report import foresight, judged_pairs
 from plaudit.evaluation.pairs import pair_accuracy, pair_outcomes
 from plaudit.feedback.collect import collect_judgements
 from plaudit.material import Material
-from plaudit.models.loading import load_causal_lm
-from plaudit.progress import Journal
 from plaudit.recipe_file import shipped_recipe
 from plaudit.run_folder import read_rows
 from plaudit.types import Judgement, Prompt, Response, RewardFunction
@@ -67,26 +65,6 @@ def measure(recipe: Recipe, folder: Path) -> Record:
     true = [sage.judge(prompt, said, seed=0) for prompt, said in testing]
     teacher = Teacher(recipe, str(done / "sft" / "model"), folder)
     return options(teacher, learned, true) | {"doubts": doubts(teacher, learned, true)}
-
-
-class Teacher:
-    """Trains judges on one SFT model."""
-
-    def __init__(self, recipe: Recipe, model: str, folder: Path) -> None:
-        self.recipe, self.model, self.folder = recipe, model, folder
-
-    def judge(self, learned: Sequence[Judgement], *, order: int = 0, **changes: Any) -> RewardModel:
-        """`order` draws the order of the rankings anew; the heads begin alike."""
-        reward, seed = self.recipe.reward, self.recipe.seed
-        config = reward.model_copy(update=changes)
-        trunk = Trunk(load_causal_lm(self.model))
-        judge = RewardModel(
-            trunk, Chat.load(self.model), ["overall"], part="reward", adapter=config.adapter,
-            members=config.members, seed=seed,
-        )  # fmt: skip
-        with Journal(self.folder, quiet=True) as journal:
-            train_judge(judge, learned, [], config, seed=seed + 1000 * order, journal=journal)
-        return judge
 
 
 def options(teacher: Teacher, learned: Sequence[Judgement], true: Sequence[Judgement]) -> Record:

@@ -52,10 +52,11 @@ def make_judge(
     judge.save(folder)
     figures = report_on_judge(judge, unseen, resamples=recipe.evaluation.resamples, seed=recipe.seed)
     figures["deviation"] = dict(zip(objectives, judge.scale_EO.mean(dim=0).tolist(), strict=True))
-    if (ceiling := ceiling_of([*training, *unseen])) is not None:
-        figures["ceiling"] = ceiling.as_dict()
+    ceiling = ceiling_of([*training, *unseen])
+    figures |= {} if ceiling is None else {"ceiling": ceiling.as_dict()}
     if recipe.reward.learning_curve and "accuracy" in figures:
-        figures["learning_curve"] = _learning_curve(workshop, judge, training, unseen, folder, seed=seed)
+        top = None if ceiling is None else ceiling.value
+        figures["learning_curve"] = _learning_curve(workshop, judge, training, unseen, folder, ceiling=top, seed=seed)
     workshop.trunk.remove_part(PART)
     return trained | figures
 
@@ -90,6 +91,7 @@ def _learning_curve(
     unseen: Sequence[Judgement],
     folder: Path,
     *,
+    ceiling: float | None,
     seed: int,
 ) -> Result:
     """Judges from parts of the prompts, each part within the next, beside the one that learned from all. The trunk's
@@ -112,10 +114,9 @@ def _learning_curve(
     if len({one.rankings for one in found}) < 2:
         return {}
     seconds = [j.seconds for j in [*training, *unseen] if j.seconds is not None]
-    ceiling = ceiling_of([*training, *unseen])
     return learning_curve(
         found,
-        ceiling=None if ceiling is None else ceiling.value,
+        ceiling=ceiling,
         seconds_per_ranking=median(seconds) if seconds else None,
         resamples=workshop.recipe.evaluation.resamples,
         seed=seed,

@@ -203,16 +203,15 @@ def draw_overoptimization(found: Mapping[str, object], *, prefix: str) -> list[P
                 axes.axvline(peak**0.5, color=_GREY, linewidth=1.0, linestyle=(0, (4, 3)))
             _dress(axes, share=False, label="√KL")
 
-        last = [f"{name} {_short(curve[-1, 1])}" for name, curve in zip(("judge", measured_by), curves, strict=True)]
+        last = [_short(curve[-1, 1]) for curve in curves]
+        told = tuple(zip(("the judge", measured_by), SERIES_COLOURS, last, strict=True))
+        words = ", ".join(f"{name} {value}" for name, _, value in told)
         plots.append(
             Plot(
                 title=f"{title}: how far the judge can be followed",
                 note="gain over the SFT model" + ("" if peak is None else "; dashed: the fitted peak"),
-                legend=tuple(
-                    (name, colour, _short(curve[-1, 1]))
-                    for name, colour, curve in zip(("the judge", measured_by), SERIES_COLOURS, curves, strict=True)
-                ),
-                svg=_embed(_render(paint), f"{prefix}-{way}", f"{title}, gains at the furthest: {', '.join(last)}."),
+                legend=told,
+                svg=_embed(_render(paint), f"{prefix}-{way}", f"{title}, gains at the furthest: {words}."),
             )
         )
     return plots
