@@ -4,11 +4,12 @@
     python benchmarks/leash.py --quick           # one seed, few steps: does everything still work?
 
 Writes benchmarks/results/leash.json. The people (`misled.py`) like long and confident answers, and a quarter of their
-rankings come upside down. Per seed one judge learns from them, and PPO follows it: on the demo's leash for three
-times as many steps as the demo has, on one in the judge's own units, and on none. Policies kept on the way answer the
-world's evaluation prompts. Told is which share of the highest gain in truth is left at the end. The highest is the
-highest mean of three neighbouring policies. Of many noisy means the highest is still a lucky one; so it is told too
-what share is left where one half of the prompts chooses the policies, and the other half measures them.
+rankings come upside down. Per seed one judge learns from them, and PPO follows it: on the demo's leash, in the judge's
+own units, for three times as many steps as the demo has, on one in deviations of the scores, and on none. Policies
+kept on the way answer the world's evaluation prompts. Told is which share of the highest gain in truth is left at the
+end. The highest is the highest mean of three neighbouring policies. Of many noisy means the highest is still a lucky
+one; so it is told too what share is left where one half of the prompts chooses the policies, and the other half
+measures them.
 """
 
 from __future__ import annotations
@@ -40,12 +41,12 @@ LONG = ["ppo.steps=150", "ppo.keep_policy_every=10", "evaluation.prompts=800"]
 """Three times as long as the demo, so that it goes too far if it can."""
 WAYS: dict[str, list[str]] = {
     "long": LONG,
-    # The leash in the judge's own units: .13 of log-odds a nat are .07 of a deviation to the demo's ordinary judge.
-    "long, own units": [*LONG, "ppo.kl.coefficient=0.13", "ppo.kl.per=log_odds"],
+    # What the demo's leash is worth to an ordinary judge, counted in deviations of the scores whoever taught it.
+    "long, in deviations": [*LONG, "ppo.kl.coefficient=0.07", "ppo.kl.per=deviation"],
     # It rises within a few steps and is lost long before its last; that much can be seen on fewer prompts.
     "plain": [
-        "ppo.kl.coefficient=0", "ppo.stop_epochs_at_kl=null", "ppo.steps=60", "ppo.keep_policy_every=5",
-        "evaluation.prompts=400",
+        "ppo.kl.coefficient=0", "ppo.kl.per=deviation", "ppo.stop_epochs_at_kl=null", "ppo.steps=60",
+        "ppo.keep_policy_every=5", "evaluation.prompts=400",
     ],
 }  # fmt: skip
 SMALL = [
