@@ -192,7 +192,8 @@ class Labels:
         else:
             loaded = read_judgements(self.log, format="native")
             known, annotators = set(checkpoints), {one.name for one in self.material.annotators()}
-            standing = [j for j in current_judgements(loaded.items) if j.responses[0].checkpoint in known]
+            # Among a round's new answers may be one that PPO gave on its way, which is no checkpoint's.
+            standing = [j for j in current_judgements(loaded.items) if any(r.checkpoint in known for r in j.responses)]
             strangers = sum(j.annotator not in annotators for j in standing)
             standing = [j for j in standing if j.annotator in annotators]
             unused = dict(loaded.left_out) | ({"not by the recipe's annotators": strangers} if strangers else {})

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from plaudit.asking import Asker
 from plaudit.contest import Contest
-from plaudit.data.formats import content_hash
+from plaudit.data.formats import content_hash, prompt_of
 from plaudit.data.responses import response_row
 from plaudit.data.split import split_by_prompt
 from plaudit.feedback.project import RESPONSES
@@ -23,12 +23,14 @@ from plaudit.recipe_file import dump_recipe
 from plaudit.reward.model import RewardModel
 from plaudit.reward.ready import open_reward
 from plaudit.reward.scale import Standardised
+from plaudit.rl.doubtful import DOUBTFUL, most_doubtful
 from plaudit.rl.dpo import dpo
 from plaudit.rl.ppo import ppo
-from plaudit.run_folder import Result, RunFolder, write_rows
+from plaudit.rl.rollout import sampling_of
+from plaudit.run_folder import Result, RunFolder, read_rows, write_rows
 from plaudit.sft.train import train_sft
 from plaudit.summary import summarise, write_report
-from plaudit.types import InputError, Judgement, Prompt, Response, RewardFunction, Sampling
+from plaudit.types import InputError, Judgement, Prompt, Response, RewardFunction
 from plaudit.workshop import Workshop
 
 Act = Literal["sft", "sample", "reward", "ppo", "evaluate"]
@@ -139,14 +141,11 @@ class Job:
 
         def do(folder: Path, journal: Journal) -> Result:
             prompts = self.material.sample_prompts(workshop.chat, index)
-            repeated = [p for p in prompts for _ in range(config.responses_per_prompt)]
-            sampling = Sampling(
-                temperature=config.temperature,
-                top_p=config.top_p,
-                max_new_tokens=config.max_new_tokens,
-                stop=config.stop,
-                seed=recipe.seed,
-            )
+            doubtful = self._doubtful(index, prompts)
+            prompts = [*(prompt for prompt, _ in doubtful), *prompts[: len(prompts) - len(doubtful)]]
+            wanted = [config.responses_per_prompt - (place < len(doubtful)) for place in range(len(prompts))]
+            repeated = [p for p, times in zip(prompts, wanted, strict=True) for _ in range(times)]
+            sampling = sampling_of(config, recipe.seed)
             policy = workshop.load_model(str(self.path(index - 1, "ppo", "model"))) if index else workshop.trunk.model
             said = workshop.speak(
                 policy, repeated, sampling, occasion=SAMPLING - index, batch_size=config.batch_size, journal=journal
@@ -157,12 +156,26 @@ class Job:
                 Response(text=text, checkpoint=checkpoint, sampling=sampling, finished=one.finished)
                 for text, one in zip(texts, said, strict=True)
             ]
-            write_rows(folder / RESPONSES, map(response_row, repeated, responses))
-            return {"prompts": len(prompts), "responses": len(responses)}
+            rows = [*zip(repeated, responses, strict=True), *doubtful]
+            write_rows(folder / RESPONSES, [response_row(prompt, response) for prompt, response in rows])
+            return {"prompts": len(prompts), "responses": len(rows), "doubtful": len(doubtful)}
 
         inputs = self._inputs("sample", "model", "world", policy=self._policy_source(index))
         self.folder.act(f"round_{index}/responses", inputs, do)
         self.labels.collect(index, Asker(workshop, self.path(index, "asking")))
+
+    def _doubtful(self, index: int, prompts: Sequence[Prompt]) -> list[tuple[Prompt, Response]]:
+        """What the last PPO said that people should see; never to a prompt that is held out, or the judge would be
+        measured on what it was chosen by."""
+        noted = self.path(index - 1, "ppo", DOUBTFUL)
+        if not index or not noted.is_file():
+            return []
+        share, seed = self.recipe.reward.held_out, self.recipe.seed
+        rest, _ = split_by_prompt(read_rows(noted), share, seed, lambda row: prompt_of(row["prompt"]))
+        many = round(self.recipe.sample.doubtful_share * len(prompts))
+        found = most_doubtful(rest, many, but_not={prompt.id for prompt in prompts})
+        run = f"round_{index - 1}/ppo"
+        return [(prompt, replace(said, checkpoint=f"{run}, {said.checkpoint}")) for prompt, said in found]
 
     def reward(self, index: int) -> None:
         """The judge, trained on every ranking so far; a second one on other prompts where the recipe asks for it."""

@@ -17,6 +17,7 @@ from plaudit.models.loading import check_model_path, load_causal_lm
 from plaudit.models.trunk import Trunk
 from plaudit.progress import Journal
 from plaudit.recipe import Recipe
+from plaudit.rl.rollout import sampling_of
 from plaudit.run_folder import RunFolder
 from plaudit.types import InputError, Prompt, Sampling
 
@@ -49,14 +50,7 @@ class Workshop:
 
     @property
     def ppo_sampling(self) -> Sampling:
-        config = self.recipe.ppo
-        return Sampling(
-            temperature=config.temperature,
-            top_p=config.top_p,
-            max_new_tokens=config.max_new_tokens,
-            stop=config.stop,
-            seed=self.recipe.seed,
-        )
+        return sampling_of(self.recipe.ppo, self.recipe.seed)
 
     @property
     def evaluation_sampling(self) -> Sampling:

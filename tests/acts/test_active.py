@@ -38,6 +38,14 @@ def test_the_judge_is_asked_as_judgements_come(
     tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = active(tmp_path, tiny_folder)
+    lessons: list[tuple[list[Judgement], list[Judgement]]] = []
+    taught = asking.taught
+
+    def noted(workshop: Any, objectives: Any, training: Any, held_out: Any, *given: Any, **named: Any) -> Any:
+        lessons.append((training, held_out))
+        return taught(workshop, objectives, training, held_out, *given, **named)
+
+    monkeypatch.setattr(asking, "taught", noted)
     result = run(recipe, quiet=True)
     folder = tmp_path / "tiny"
     made = said(folder)
@@ -50,6 +58,11 @@ def test_the_judge_is_asked_as_judgements_come(
     # A quarter of what was asked is held out from the judge, and was chosen by nobody.
     training, held_out = split_by_prompt(made, 0.25, recipe.seed, lambda one: one.prompt)
     assert len(held_out) == 5
+    known, kept_back = ({one.id for one in part} for part in (training, held_out))
+    for lesson, measured in lessons:
+        assert {one.id for one in lesson} <= known
+        assert {one.id for one in measured} <= kept_back
+    assert lessons[-1][1]
     # Whatever is done is done: a run that goes on trains no judge to ask it the same again, nor does one whose judge
     # is to be trained otherwise.
     monkeypatch.setattr(asking, "taught", None)
@@ -153,6 +166,38 @@ def test_people_are_asked_in_the_order_in_which_it_teaches(
         assert any(one.reserved for one in chosen)
     asked = (folder / "round_0" / "asking" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in asked] == [6, 10]  # every third was skipped, and teaches nothing
+
+
+def test_what_one_person_has_judged_comes_first_to_the_next(
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two are to judge each prompt, and Ada has judged alone when the judge is first asked."""
+    recipe = active(tmp_path, tiny_folder, annotators="people", judgements_per_prompt=2)
+    plan = Desk.plan
+
+    def once(desk: Desk, chosen: Any) -> None:
+        plan(desk, chosen)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Desk, "plan", once)
+    monkeypatch.setattr(labels, "time", AtWork(tmp_path / "tiny"))
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, quiet=True)
+    desk = open_desk(tmp_path / "tiny")
+    desk.change_settings({"random_share": 0.0})
+    rest, reserved = split_by_prompt(desk.judgements(), 0.25, recipe.seed, lambda one: one.prompt)
+    assert len(rest) > 3
+    assert reserved
+    hers = {one.prompt.id for one in rest}
+    ben = desk.add_account("Ben", "annotator").id
+    for _ in hers:
+        hand = desk.next_task(ben, ["ranking"])
+        assert hand is not None
+        assert hand.prompt.id in hers
+        desk.submit(ben, hand.token, Answer(ranking=((0,), (1,)), seconds=3))
+    hand = desk.next_task(ben, ["ranking"])
+    assert hand is not None
+    assert hand.prompt.id not in hers
 
 
 def test_a_later_round_begins_with_what_earlier_ones_taught(tmp_path: Path, tiny_folder: Path) -> None:

@@ -11,6 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
+from plaudit.data.formats import prompt_of, read_judgements
+from plaudit.data.responses import by_prompt
+from plaudit.data.split import split_by_prompt
 from plaudit.progress import Journal
 from plaudit.rounds import run, run_act
 from plaudit.run_folder import RunFolder
@@ -132,7 +135,7 @@ def test_a_run_stopped_within_an_act_ends_as_if_it_never_had_been(
         one, other = (place / "round_0" / name / file for place in (folder, uninterrupted))
         assert one.read_bytes() == other.read_bytes(), file
     assert timeless(result.summary) == timeless(json.loads((uninterrupted / "summary.json").read_text()))
-    for log_file in ("metrics.jsonl", "samples.jsonl"):
+    for log_file in ("metrics.jsonl", "samples.jsonl", "doubtful.jsonl"):
         path = uninterrupted / "round_0" / name / log_file
         if path.exists():
             assert rows(folder / "round_0" / name / log_file) == rows(path), log_file
@@ -179,6 +182,34 @@ def test_two_rounds(tmp_path: Path, tiny_folder: Path) -> None:
     later = rows(result.folder / "round_1" / "ppo" / "metrics.jsonl")
     assert abs(rows(result.folder / "round_0" / "ppo" / "metrics.jsonl")[0]["kl"]) < 1e-5
     assert abs(later[0]["kl"]) > 1e-4  # the reference is still the SFT model
+
+
+def test_the_second_round_asks_about_what_the_first_said_and_its_judge_doubts(
+    tmp_path: Path, tiny_folder: Path
+) -> None:
+    """In their share of the prompts, one beside K - 1 new answers; and people's rankings of them are learned from."""
+    many = {"steps": 6, "prompts_per_step": 8}
+    recipe = tiny.recipe(
+        tmp_path, tiny_folder, rounds=2, sample={"doubtful_share": 0.25}, reward={"held_out": 0.4}, ppo=many
+    )
+    folder = run(recipe, quiet=True).folder
+    noted = rows(folder / "round_0" / "ppo" / "doubtful.jsonl")
+    _, kept_back = split_by_prompt(noted, 0.4, recipe.seed, lambda row: prompt_of(row["prompt"]))
+    assert kept_back  # or nothing is shown about them
+    said = by_prompt(rows(folder / "round_1" / "responses" / "responses.jsonl"))
+    assert len(said) == 16
+    assert {len(responses) for _, responses in said} == {recipe.sample.responses_per_prompt}
+    asked = {p.id: [r for r in responses if r.checkpoint.startswith("round_0/ppo, step ")] for p, responses in said}
+    chosen = {prompt: responses[0].text for prompt, responses in asked.items() if responses}
+    assert len(chosen) == 4
+    assert chosen.items() <= {(prompt_of(row["prompt"]).id, row["response"]["text"]) for row in noted}
+    assert not chosen.keys() & {prompt_of(row["prompt"]).id for row in kept_back}
+    ranked = read_judgements(folder / "judgements.jsonl").items
+    shown = {j.prompt.id for j in ranked if any("step" in r.checkpoint for r in j.responses)}
+    assert shown
+    assert shown <= chosen.keys()
+    known = json.loads((folder / "round_1" / "reward" / "manifest.json").read_text())["labels"]["judgements"]
+    assert {j.id for j in ranked} == set(known)
 
 
 def test_a_second_judge_that_ppo_never_sees(tmp_path: Path, tiny_folder: Path) -> None:

@@ -47,7 +47,7 @@ def test_of_an_active_order_a_share_is_chosen_by_nobody(desk: Desk) -> None:
     ids = desk.add_tasks("ranking", desks.tasks(60, responses=2))
     reserved = set(ids[:20])
     desk.plan([chosen(id, float(id), reserved=id in reserved) for id in ids])
-    desk.change_settings({"order": "active", "random_share": 0.3})
+    desk.change_settings({"order": "active", "random_share": 0.2})
     (ada,) = people(desk, "Ada")
     handed: list[int] = []
     for _ in range(40):
@@ -55,8 +55,8 @@ def test_of_an_active_order_a_share_is_chosen_by_nobody(desk: Desk) -> None:
         handed.append(hand.task_id)
         desk.submit(ada, hand.token, answer(0, 1))
     at_random = [id for id in handed if id in reserved]
-    # Of 40 at .3: fewer than 4 or more than 20 come once in a thousand times; they are drawn by the seed.
-    assert 4 <= len(at_random) <= 20
+    # Of 40 at .2: fewer than 2 or more than 16 come once in a thousand times; they are drawn by the seed.
+    assert 2 <= len(at_random) <= 16
     assert at_random != sorted(at_random)  # in the random order, whatever their score
     rest = [id for id in handed if id not in reserved]
     assert rest == sorted(rest, reverse=True)

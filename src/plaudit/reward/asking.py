@@ -94,8 +94,7 @@ class Belief:
 
 
 def _gains(unsure_CSS: Floats) -> Floats:
-    """1/2 ln det(I + C S C') of each of C sets of answers, centred: their mean is common to all, and no ranking tells
-    it."""
+    """1/2 ln det(I + M S M) of each of C sets of answers. M takes their mean away, which is common to all, and no
+    ranking tells it; since M M = M, and det(I + A B) = det(I + B A), it is enough to do so from one side."""
     centred_CSS = unsure_CSS - unsure_CSS.mean(axis=1, keepdims=True)
-    centred_CSS = centred_CSS - centred_CSS.mean(axis=2, keepdims=True)
     return 0.5 * np.linalg.slogdet(np.eye(unsure_CSS.shape[-1]) + centred_CSS)[1]

@@ -27,6 +27,7 @@ from plaudit.recipe import PPO
 from plaudit.rl.advantages import gae
 from plaudit.rl.controllers import KLController
 from plaudit.rl.costs import ppo_flops
+from plaudit.rl.doubtful import note_doubtful
 from plaudit.rl.loss import approximate_kl, policy_loss, sampler_weights, value_loss
 from plaudit.rl.records import (
     POLICIES,
@@ -35,11 +36,11 @@ from plaudit.rl.records import (
     keep_policy,
     load_policy,
     resume_state,
-    rewind_samples,
+    rewind,
     save_state,
     show_samples,
 )
-from plaudit.rl.rollout import POLICY, VALUE, collect, recomputes, rows_of
+from plaudit.rl.rollout import POLICY, VALUE, collect, recomputes, rows_of, sampling_of
 from plaudit.rl.shaping import (
     bend_scores,
     combine_objectives,
@@ -110,7 +111,7 @@ def ppo(
         load_policy(learner, start_from)
     start = resume_state(learner, folder)
     journal.rewind(start)
-    rewind_samples(folder, start)
+    rewind(folder, start)
     decoder = trunk.decoder(POLICY)
     metrics: dict[str, float] = {}
 
@@ -156,6 +157,7 @@ def ppo(
         journal.log(step + 1, metrics)
         if step % config.samples_every == 0 or step + 1 == config.steps:
             show_samples(rollout, score_B, kl_B, step=step, journal=journal, folder=folder)
+        note_doubtful(rollout, score_B, sampling_of(config, seed), step=step, folder=folder)
         if config.dump_rollouts:
             dump_rollout(rollout, rewards_BT, advantages_BT, step=step, folder=folder)
         if config.keep_policy_every is not None and (step + 1) % config.keep_policy_every == 0:

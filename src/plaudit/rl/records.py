@@ -14,6 +14,7 @@ from plaudit.models.checkpoints import load_tensors, save_peft, save_tensors
 from plaudit.models.loading import save_causal_lm
 from plaudit.models.trunk import Trunk
 from plaudit.progress import Journal
+from plaudit.rl.doubtful import DOUBTFUL
 from plaudit.rl.rollout import POLICY
 from plaudit.types import InputError, Rollout
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from plaudit.rl.ppo import Learner
 
 STATE = "state.safetensors"
+SAMPLES = "samples.jsonl"
 POLICIES = "policies"
 
 
@@ -85,7 +87,7 @@ def export_policy(trunk: Trunk, chat: Chat, folder: Path) -> None:
 
 def show_samples(rollout: Rollout, score_B: Tensor, kl_B: Tensor, *, step: int, journal: Journal, folder: Path) -> None:
     """Three decoded samples with score and KL: the first sign of a reward that is fooled is in the text."""
-    with (folder / "samples.jsonl").open("a", encoding="utf-8") as file:
+    with (folder / SAMPLES).open("a", encoding="utf-8") as file:
         for b in range(min(3, len(rollout.texts))):
             asked = rollout.prompts[b].messages[-1].content
             score, kl = float(score_B[b]), float(kl_B[b])
@@ -94,13 +96,14 @@ def show_samples(rollout: Rollout, score_B: Tensor, kl_B: Tensor, *, step: int, 
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def rewind_samples(folder: Path, step: int) -> None:
-    """Forget the samples of this step and later ones: a run that goes on from a checkpoint shows them again."""
-    path = folder / "samples.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] < step]
-    if len(kept) < len(lines):
-        path.write_text("".join(kept), encoding="utf-8")
+def rewind(folder: Path, step: int) -> None:
+    """Forget the answers that this step and later ones wrote down: a run that goes on from a checkpoint gives them
+    again."""
+    for path in (folder / SAMPLES, folder / DOUBTFUL):
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] < step]
+        if len(kept) < len(lines):
+            path.write_text("".join(kept), encoding="utf-8")
 
 
 def dump_rollout(rollout: Rollout, rewards_BT: Tensor, advantages_BT: Tensor, *, step: int, folder: Path) -> None:

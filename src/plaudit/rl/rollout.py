@@ -18,7 +18,7 @@ from plaudit.models.memory import keys_of
 from plaudit.models.sequences import bundle, predicting_states, run_lower, shared_prompts
 from plaudit.models.trunk import Trunk
 from plaudit.progress import Phases
-from plaudit.recipe import PPO
+from plaudit.recipe import PPO, Sample
 from plaudit.rl.shaping import cautious, is_unfamiliar
 from plaudit.tensors import token_logprobs
 from plaudit.types import Bundle, Prompt, RewardFunction, Rollout, Sampling
@@ -43,13 +43,7 @@ def collect(
     values off the trunk. Nothing here has a gradient. `phases` takes the seconds of generate, reward and score."""
     repeated = [(prompt, k) for prompt in prompts for k in range(config.responses_per_prompt)]
     prompt_tokens = [torch.tensor(chat.prompt_ids(prompt)) for prompt, _ in repeated]
-    sampling = Sampling(
-        temperature=config.temperature,
-        top_p=config.top_p,
-        max_new_tokens=config.max_new_tokens,
-        stop=config.stop,
-        seed=seed,
-    )
+    sampling = sampling_of(config, seed)
     keys = [sample_key(seed, step, prompt.id, k) for prompt, k in repeated]
     longest = max(map(len, prompt_tokens)) + config.max_new_tokens + 1
     with phases("generate"):
@@ -88,6 +82,17 @@ def collect(
         spread_BO=said.scores_BEO.std(dim=1, unbiased=False),
         unfamiliar_B=is_unfamiliar(said),
         bundles=tuple(bundles),
+    )
+
+
+def sampling_of(config: PPO | Sample, seed: int) -> Sampling:
+    """How an act samples."""
+    return Sampling(
+        temperature=config.temperature,
+        top_p=config.top_p,
+        max_new_tokens=config.max_new_tokens,
+        stop=config.stop,
+        seed=seed,
     )
 
 
