@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from plaudit.data.formats import append_judgements, content_hash, current_judgements, read_judgements, why_useless
 from plaudit.data.responses import by_prompt, distinct_responses
@@ -35,6 +35,9 @@ FIGURES = (
 """Of the labels as a whole, that go into the summary and the report."""
 ASKED = "asked.json"
 Task = tuple[Prompt, Sequence[Response]]
+Asked = tuple[str, tuple[str, ...]]
+"""A prompt's id, and the texts that are ranked."""
+NOTHING_TO_RANK = "round {}: no two different responses to any prompt, so there is nothing to rank"
 SECONDS_BETWEEN_LOOKS = 1.0
 """At the store, while people work."""
 
@@ -106,12 +109,16 @@ class Labels:
             self._collect_from_people(index, asks)
             return
         tasks = [(p, distinct) for p, r in self.responses(index) if len(distinct := distinct_responses(r)) > 1]
+        if not tasks:
+            raise InputError(NOTHING_TO_RANK.format(index))
         queue, many = self.recipe.feedback.queue, len(tasks)
         if queue.quota is not None:
             many = min(many, math.ceil(queue.quota / self.recipe.feedback.judgements_per_prompt))
             tasks.sort(key=lambda task: content_hash([self.recipe.seed, task[0].id]))
         if queue.order == "random":
-            self._have_judged([self._some(task) for task in tasks[:many]])
+            chosen = [self._some(task) for task in tasks[:many]]
+            write_json(self._asked_file(index), {"asked": [_question(*task) for task in chosen]})
+            self._have_judged(chosen)
         else:
             self._collect_actively(index, tasks, many, asks)
 
@@ -125,8 +132,8 @@ class Labels:
             path=self.log,
             costly=self.recipe.feedback.annotators == "endpoint",
         )
-        wanted = {(prompt.id, tuple(r.text for r in responses)) for prompt, responses in tasks}
-        return [j for j in self._usable() if (j.prompt.id, tuple(r.text for r in j.responses)) in wanted]
+        asked = {_question(*task) for task in tasks}
+        return [one for one in self._usable() if _question(one.prompt, one.responses) in asked]
 
     def _usable(self) -> list[Judgement]:
         """What the recipe's annotators have said so far that a judge can learn from."""
@@ -135,11 +142,18 @@ class Labels:
         return [j for j in current_judgements(said) if j.annotator in known]
 
     def _of_earlier_rounds(self, index: int) -> list[Judgement]:
-        known: dict[str, set[str]] = {}
-        for i in range(index):
-            for prompt, responses in self.responses(i):
-                known.setdefault(prompt.id, set()).update(one.text for one in responses)
-        return [j for j in self._usable() if {r.text for r in j.responses} <= known.get(j.prompt.id, set())]
+        asked = {one for i in range(index) for one in self._asked(i)}
+        return [one for one in self._usable() if _question(one.prompt, one.responses) in asked]
+
+    def _asked_file(self, index: int) -> Path:
+        return self.folder.path / f"round_{index}" / "asking" / ASKED
+
+    def _asked(self, index: int) -> list[Asked]:
+        """What a round's annotators were asked. The log may hold more, of another queue in the same folder."""
+        kept = self._asked_file(index)
+        if not kept.is_file():
+            raise InputError(f"round {index} has no rankings yet: run `plaudit sample` (or `plaudit run`) first")
+        return _read_asked(kept)
 
     def _some(self, task: Task) -> Task:
         """Of the responses as many as are shown at a time, chosen by nobody."""
@@ -151,13 +165,12 @@ class Labels:
         """Stage by stage: the judge of the judgements so far says what to ask next. What is asked is written down
         before anybody is, so that a run that goes on asks the same, however its judge is trained by then."""
         queue, per_prompt = self.recipe.feedback.queue, self.recipe.feedback.judgements_per_prompt
-        whole = {prompt.id: (prompt, responses) for prompt, responses in tasks}
         texts = [[prompt.id, [r.text for r in responses]] for prompt, responses in tasks]
         settings = [queue.model_dump(mode="json"), self.recipe.reward.held_out, per_prompt]
         key = content_hash([self.recipe.seed, texts, many, settings])
-        kept = self.folder.path / f"round_{index}" / "asking" / ASKED
-        before: list[tuple[str, list[int]]] = _asked_before(kept, key)
-        asked: list[tuple[str, list[int]]] = []
+        kept = self._asked_file(index)
+        whole = {prompt.id: (prompt, {r.text: r for r in responses}) for prompt, responses in tasks}
+        before, asked = _read_asked(kept, key), list[Asked]()
         judged = self._of_earlier_rounds(index)
         while (done := len(asked)) < many:
             upto = min(many, math.ceil(done * (1 + queue.again_after) if done else queue.first / per_prompt))
@@ -167,21 +180,23 @@ class Labels:
                 before = asked + self._next_questions(left, judged, done, upto, asks)
                 write_json(kept, {"key": key, "asked": before})
             now = before[done:upto]
-            judged += self._have_judged([(whole[p][0], [whole[p][1][i] for i in shown]) for p, shown in now])
+            judged += self._have_judged([(whole[p][0], [whole[p][1][text] for text in shown]) for p, shown in now])
             asked += now
 
     def _next_questions(
         self, left: Sequence[Task], judged: Sequence[Judgement], done: int, upto: int, asks: Asks
-    ) -> list[tuple[str, list[int]]]:
-        """(prompt, which of its responses) of a stage. What is held out from the judge is asked at random, in its
-        share."""
+    ) -> list[Asked]:
+        """Of a stage. What is held out from the judge is asked at random, in its share."""
         shown, share, seed = self.recipe.feedback.queue.shown, self.recipe.reward.held_out, self.recipe.seed
         chosen, reserved = split_by_prompt(left, share, seed, lambda task: task[0])
         at_random = min(len(reserved), round(upto * share) - round(done * share))
         at_random = max(at_random, upto - done - len(chosen))
         questions = asks(chosen, judged, shown=shown) if judged else by_chance(chosen, shown, seed)
-        found = [(prompt.id, [*drawn(len(said), shown, seed, prompt)]) for prompt, said in reserved[:at_random]]
-        return found + [(chosen[one.place][0].id, [*one.shown]) for one in questions[: upto - done - at_random]]
+        found = [self._some(task) for task in reserved[:at_random]]
+        for one in questions[: upto - done - at_random]:
+            prompt, responses = chosen[one.place]
+            found.append((prompt, [responses[i] for i in one.shown]))
+        return [_question(*task) for task in found]
 
     def judgements(self, index: int, checkpoints: Iterable[str]) -> list[Judgement]:
         """Every ranking up to this round, of responses of these checkpoints; what is not used is counted."""
@@ -196,7 +211,11 @@ class Labels:
             standing = [j for j in current_judgements(loaded.items) if any(r.checkpoint in known for r in j.responses)]
             strangers = sum(j.annotator not in annotators for j in standing)
             standing = [j for j in standing if j.annotator in annotators]
-            unused = dict(loaded.left_out) | ({"not by the recipe's annotators": strangers} if strangers else {})
+            asked = {one for i in range(index + 1) for one in self._asked(i)}
+            others = sum(_question(j.prompt, j.responses) not in asked for j in standing)
+            standing = [j for j in standing if _question(j.prompt, j.responses) in asked]
+            counts = {"not by the recipe's annotators": strangers, "not of the recipe's queue": others}
+            unused = dict(loaded.left_out) | {reason: count for reason, count in counts.items() if count}
         sampled = [responses for i in range(index + 1) for _, responses in self.responses(i)]
         if unshown := sum(len(r) - len(distinct_responses(r)) for r in sampled):
             unused["response empty or said twice"] = unshown
@@ -237,7 +256,7 @@ class Labels:
         """Until the quota is met, or every task has its judgements. Meanwhile an active order is kept up to date."""
         now = self.desk.progress_all(index)
         if now.tasks == 0:
-            raise InputError(f"round {index}: no two different responses to any prompt, so there is nothing to rank")
+            raise InputError(NOTHING_TO_RANK.format(index))
         if now.finished:
             return
         self.folder.announce(
@@ -279,12 +298,16 @@ class Labels:
         self.folder.say(f"after {len(judged)} judgements the judge was asked what to ask next")
 
 
-def _asked_before(kept: Path, key: str) -> list[tuple[str, list[int]]]:
-    """What an earlier start has asked, where the tasks and the queue were the same."""
-    if not kept.is_file():
+def _question(prompt: Prompt, responses: Sequence[Response]) -> Asked:
+    return prompt.id, tuple(response.text for response in responses)
+
+
+def _read_asked(kept: Path, key: str | None = None) -> list[Asked]:
+    """What was asked; of a file with another key, or where there is none, nothing."""
+    content: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {"asked": []}
+    if key is not None and content.get("key") != key:
         return []
-    before = json.loads(kept.read_text(encoding="utf-8"))
-    return [(prompt, shown) for prompt, shown in before["asked"]] if before["key"] == key else []
+    return [(prompt, tuple(texts)) for prompt, texts in content["asked"]]
 
 
 def _of(progress: ProjectProgress) -> str:

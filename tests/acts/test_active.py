@@ -73,6 +73,33 @@ def test_the_judge_is_asked_as_judgements_come(
     assert result.summary["rounds"][0]["reward"]["rankings"] == sum(len(one.ranking) > 1 for one in training)
 
 
+@pytest.mark.parametrize("order", ["random", "active"])
+def test_another_queue_in_the_same_folder_leaves_no_more_than_its_quota(
+    order: str, tmp_path: Path, tiny_folder: Path
+) -> None:
+    """What was asked before stays in the log, and goes to the judge where this queue asks it too."""
+    first = active(tmp_path, tiny_folder, queue={"order": order})
+    other = active(tmp_path, tiny_folder, queue={"order": order, "shown": 3, "quota": 12})
+    folder = tmp_path / "tiny"
+    logs: list[list[Judgement]] = []
+    for recipe, quota in ((first, 20), (other, 12), (first, 20)):
+        result = run(recipe, quiet=True)
+        logs.append(said(folder))
+        asked = json.loads((folder / "round_0" / "asking" / "asked.json").read_text())["asked"]
+        assert len(asked) == quota
+        questions = {(prompt, tuple(texts)) for prompt, texts in asked}
+        made = [one for one in logs[-1] if (one.prompt.id, tuple(r.text for r in one.responses)) in questions]
+        decided = [one.id for one in made if len(one.ranking) > 1]
+        assert len(made) == quota
+        learned = json.loads((folder / "round_0" / "reward" / "manifest.json").read_text())["labels"]["judgements"]
+        assert sorted(learned) == sorted(decided)
+        left_out = result.summary["rounds"][0]["reward"]["left_out"].get("rankings", {})
+        others = [one for one in logs[-1] if one not in made and len(one.ranking) > 1]
+        assert left_out.get("not of the recipe's queue", 0) == len(others)
+    assert logs[1][:20] == logs[0]
+    assert len(logs[1]) > 20
+
+
 def test_what_is_chosen_differs_from_chance_and_what_is_held_out_does_not(tmp_path: Path, tiny_folder: Path) -> None:
     by_chance = active(tmp_path / "chance", tiny_folder, queue={"order": "random"})
     chosen = active(tmp_path / "chosen", tiny_folder)
