@@ -22,12 +22,11 @@ from plaudit.feedback.records import BadAnswer, Chosen, Guideline, OpenRanking, 
 from plaudit.feedback.room import Room
 from plaudit.feedback.rows import (
     judgement_fields,
-    prompt_of_row,
     put_new,
     put_prompts,
     put_responses,
     response_id,
-    responses_of,
+    texts_of,
 )
 from plaudit.types import Judgement, Prompt, Response
 
@@ -153,16 +152,16 @@ class Planning(Room):
             task = schema.Task
             statement = select(task).where(in_round(round), task.state == "open", task.taken < task.wanted)
             rows = session.scalars(statement.order_by(task.place)).all()
-            prompts = {row.prompt_id: prompt_of_row(session.get_one(schema.Prompt, row.prompt_id)) for row in rows}
+            prompts, responses = texts_of(session, rows)
             return [
                 OpenRanking(
                     id=row.id,
                     prompt=prompts[row.prompt_id],
-                    responses=responses_of(session, row.responses),
+                    responses=tuple(responses[id] for id in row.responses),
                     begun=row.taken > 0,
                 )
                 for row in rows
-            ]  # fmt: skip
+            ]
 
     def plan(self, chosen: Sequence[Chosen]) -> None:
         """What comes when the order is active: the highest score first, with these responses shown. Tasks that anybody

@@ -114,15 +114,12 @@ def judgement_fields(judgement: Judgement) -> dict[str, Any]:
 
 def judgements_of(session: Session, rows: Sequence[schema.Judgement]) -> list[Judgement]:
     """The judgements whole again: their prompts, responses and rationales are read in few statements."""
-    prompts = _by_key(session, select(schema.Prompt), schema.Prompt.id, {row.prompt_id for row in rows})
-    responses = _by_key(
-        session, select(schema.Response), schema.Response.id, {id for row in rows for id in row.responses}
-    )
+    prompts, responses = texts_of(session, rows)
     reasons = _by_key(
         session, select(schema.Rationale), schema.Rationale.judgement_id, {row.id for row in rows}, "judgement_id"
     )
-    known_prompts = {id: asdict(prompt_of_row(row)) for id, row in prompts.items()}
-    known_responses = {id: asdict(response_of_row(row)) for id, row in responses.items()}
+    known_prompts = {id: asdict(prompt) for id, prompt in prompts.items()}
+    known_responses = {id: asdict(response) for id, response in responses.items()}
     return [
         judgement_from_dict(
             {
@@ -142,6 +139,19 @@ def judgements_of(session: Session, rows: Sequence[schema.Judgement]) -> list[Ju
         )
         for row in rows
     ]
+
+
+def texts_of(
+    session: Session, rows: Sequence[schema.Judgement] | Sequence[schema.Task]
+) -> tuple[dict[str, Prompt], dict[str, Response]]:
+    """The prompts and responses of many rows, by id, read in few statements."""
+    prompts = _by_key(session, select(schema.Prompt), schema.Prompt.id, {row.prompt_id for row in rows})
+    said = {id for row in rows for id in row.responses}
+    responses = _by_key(session, select(schema.Response), schema.Response.id, said)
+    return (
+        {id: prompt_of_row(row) for id, row in prompts.items()},
+        {id: response_of_row(row) for id, row in responses.items()},
+    )
 
 
 def demonstration_of_row(session: Session, row: schema.Demonstration) -> Demonstration:
