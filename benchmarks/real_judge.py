@@ -46,7 +46,7 @@ from plaudit.workshop import Workshop
 RECIPE = Path(__file__).resolve().parent.parent / "recipes" / "smollm2-hh-cpu.yaml"
 FOLDER = WORK / "real_judge"
 OBJECTIVES = ("helpful", "harmless")
-LIMITS = {"hh": (64, 144), "kwise": (96, 160)}
+LIMITS = {"hh": (64, 144), "kwise": (128, 256)}
 """Tokens of a prompt, and of a prompt with its longest answer; longer rows are left out."""
 HEADS = ("two heads", "alone")
 WAYS = {"whole, pairs": "pairs", "whole, Plackett-Luce": "plackett_luce", "single pairs": "pairs"}
