@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+from plaudit.data.conversation import clean_text
 from plaudit.data.formats import append_judgements, content_hash, current_judgements, read_judgements, why_useless
 from plaudit.data.responses import by_prompt, distinct_responses
 from plaudit.data.split import split_by_prompt
-from plaudit.feedback.collect import by_chance, collect_judgements, drawn
+from plaudit.feedback.collect import Asked, by_chance, collect_judgements, drawn, drawn_annotators, question
 from plaudit.feedback.desk import Desk
 from plaudit.feedback.project import LOG, RESPONSES, open_store, queue_round
 from plaudit.feedback.records import Chosen, ProjectProgress
@@ -35,9 +36,8 @@ FIGURES = (
 """Of the labels as a whole, that go into the summary and the report."""
 ASKED = "asked.json"
 Task = tuple[Prompt, Sequence[Response]]
-Asked = tuple[str, tuple[str, ...]]
-"""A prompt's id, and the texts that are ranked."""
-NOTHING_TO_RANK = "round {}: no two different responses to any prompt, so there is nothing to rank"
+Shown = tuple[str, tuple[str, ...]]
+"""A prompt's id, and the texts that are ranked, as a log has them, which cleans them when it is read."""
 SECONDS_BETWEEN_LOOKS = 1.0
 """At the store, while people work."""
 
@@ -109,15 +109,13 @@ class Labels:
             self._collect_from_people(index, asks)
             return
         tasks = [(p, distinct) for p, r in self.responses(index) if len(distinct := distinct_responses(r)) > 1]
-        if not tasks:
-            raise InputError(NOTHING_TO_RANK.format(index))
         queue, many = self.recipe.feedback.queue, len(tasks)
         if queue.quota is not None:
             many = min(many, math.ceil(queue.quota / self.recipe.feedback.judgements_per_prompt))
             tasks.sort(key=lambda task: content_hash([self.recipe.seed, task[0].id]))
-        if queue.order == "random":
+        if queue.order == "random" or not tasks:
             chosen = [self._some(task) for task in tasks[:many]]
-            write_json(self._asked_file(index), {"asked": [_question(*task) for task in chosen]})
+            write_json(self._asked_file(index), {"asked": [_shown(task) for task in chosen]})
             self._have_judged(chosen)
         else:
             self._collect_actively(index, tasks, many, asks)
@@ -132,28 +130,32 @@ class Labels:
             path=self.log,
             costly=self.recipe.feedback.annotators == "endpoint",
         )
-        asked = {_question(*task) for task in tasks}
-        return [one for one in self._usable() if _question(one.prompt, one.responses) in asked]
+        return self._said_to(self._asked_of(_shown(task) for task in tasks))
 
-    def _usable(self) -> list[Judgement]:
-        """What the recipe's annotators have said so far that a judge can learn from."""
-        known = {one.name for one in self.material.annotators()}
-        said = read_judgements(self.log, format="native").items if self.log.exists() else ()
-        return [j for j in current_judgements(said) if j.annotator in known]
+    def _asked_of(self, shown: Iterable[Shown]) -> set[Asked]:
+        """Who is asked about what was shown."""
+        many, seed = self.recipe.feedback.judgements_per_prompt, self.recipe.seed
+        annotators = self.material.annotators()
+        return {
+            (one.name, prompt, texts)
+            for prompt, texts in shown
+            for one in drawn_annotators(annotators, many, seed, prompt)
+        }
 
-    def _of_earlier_rounds(self, index: int) -> list[Judgement]:
-        asked = {one for i in range(index) for one in self._asked(i)}
-        return [one for one in self._usable() if _question(one.prompt, one.responses) in asked]
+    def _asked(self, index: int) -> set[Asked]:
+        """What a round's annotators are asked. The log may hold more, of another queue in the same folder."""
+        kept = self._asked_file(index)
+        if not kept.is_file():
+            raise InputError(f"round {index} has no rankings yet: run `plaudit sample` (or `plaudit run`) first")
+        return self._asked_of(_read_asked(kept))
 
     def _asked_file(self, index: int) -> Path:
         return self.folder.path / f"round_{index}" / "asking" / ASKED
 
-    def _asked(self, index: int) -> list[Asked]:
-        """What a round's annotators were asked. The log may hold more, of another queue in the same folder."""
-        kept = self._asked_file(index)
-        if not kept.is_file():
-            raise InputError(f"round {index} has no rankings yet: run `plaudit sample` (or `plaudit run`) first")
-        return _read_asked(kept)
+    def _said_to(self, asked: Collection[Asked]) -> list[Judgement]:
+        """What has been said to these questions that a judge can learn from."""
+        said = read_judgements(self.log, format="native").items if self.log.exists() else ()
+        return [j for j in current_judgements(said) if question(j.annotator, j.prompt, j.responses) in asked]
 
     def _some(self, task: Task) -> Task:
         """Of the responses as many as are shown at a time, chosen by nobody."""
@@ -169,9 +171,9 @@ class Labels:
         settings = [queue.model_dump(mode="json"), self.recipe.reward.held_out, per_prompt]
         key = content_hash([self.recipe.seed, texts, many, settings])
         kept = self._asked_file(index)
-        whole = {prompt.id: (prompt, {r.text: r for r in responses}) for prompt, responses in tasks}
-        before, asked = _read_asked(kept, key), list[Asked]()
-        judged = self._of_earlier_rounds(index)
+        whole = {prompt.id: (prompt, {clean_text(r.text): r for r in responses}) for prompt, responses in tasks}
+        before, asked = _read_asked(kept, key), list[Shown]()
+        judged = self._said_to({one for i in range(index) for one in self._asked(i)})
         while (done := len(asked)) < many:
             upto = min(many, math.ceil(done * (1 + queue.again_after) if done else queue.first / per_prompt))
             if len(before) < upto:
@@ -185,7 +187,7 @@ class Labels:
 
     def _next_questions(
         self, left: Sequence[Task], judged: Sequence[Judgement], done: int, upto: int, asks: Asks
-    ) -> list[Asked]:
+    ) -> list[Shown]:
         """Of a stage. What is held out from the judge is asked at random, in its share."""
         shown, share, seed = self.recipe.feedback.queue.shown, self.recipe.reward.held_out, self.recipe.seed
         chosen, reserved = split_by_prompt(left, share, seed, lambda task: task[0])
@@ -196,7 +198,7 @@ class Labels:
         for one in questions[: upto - done - at_random]:
             prompt, responses = chosen[one.place]
             found.append((prompt, [responses[i] for i in one.shown]))
-        return [_question(*task) for task in found]
+        return [_shown(task) for task in found]
 
     def judgements(self, index: int, checkpoints: Iterable[str]) -> list[Judgement]:
         """Every ranking up to this round, of responses of these checkpoints; what is not used is counted."""
@@ -212,8 +214,8 @@ class Labels:
             strangers = sum(j.annotator not in annotators for j in standing)
             standing = [j for j in standing if j.annotator in annotators]
             asked = {one for i in range(index + 1) for one in self._asked(i)}
-            others = sum(_question(j.prompt, j.responses) not in asked for j in standing)
-            standing = [j for j in standing if _question(j.prompt, j.responses) in asked]
+            due = [j for j in standing if question(j.annotator, j.prompt, j.responses) in asked]
+            standing, others = due, len(standing) - len(due)
             counts = {"not by the recipe's annotators": strangers, "not of the recipe's queue": others}
             unused = dict(loaded.left_out) | {reason: count for reason, count in counts.items() if count}
         sampled = [responses for i in range(index + 1) for _, responses in self.responses(i)]
@@ -256,7 +258,7 @@ class Labels:
         """Until the quota is met, or every task has its judgements. Meanwhile an active order is kept up to date."""
         now = self.desk.progress_all(index)
         if now.tasks == 0:
-            raise InputError(NOTHING_TO_RANK.format(index))
+            raise InputError(f"round {index}: no two different responses to any prompt, so there is nothing to rank")
         if now.finished:
             return
         self.folder.announce(
@@ -298,11 +300,12 @@ class Labels:
         self.folder.say(f"after {len(judged)} judgements the judge was asked what to ask next")
 
 
-def _question(prompt: Prompt, responses: Sequence[Response]) -> Asked:
-    return prompt.id, tuple(response.text for response in responses)
+def _shown(task: Task) -> Shown:
+    prompt, responses = task
+    return prompt.id, tuple(clean_text(response.text) for response in responses)
 
 
-def _read_asked(kept: Path, key: str | None = None) -> list[Asked]:
+def _read_asked(kept: Path, key: str | None = None) -> list[Shown]:
     """What was asked; of a file with another key, or where there is none, nothing."""
     content: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {"asked": []}
     if key is not None and content.get("key") != key:

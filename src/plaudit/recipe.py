@@ -138,9 +138,9 @@ class Sample(Section):
     stop: StopStrings = ()
     """A response also ends where its text comes to contain one of these, and its text is cut before it."""
     batch_size: Positive = 64
-    doubtful_share: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """In later rounds: so many of the prompts are those of answers that the last PPO gave and the judge knows least
-    about, or likes best. People rank such an answer among new ones."""
+    doubtful_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """In later rounds: of the prompts at most so many are those of answers that the last PPO gave and the judge knows
+    least about, or likes best. People rank such an answer among new ones."""
 
 
 class Likelihood(Section):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -23,7 +23,7 @@ from plaudit.recipe_file import dump_recipe
 from plaudit.reward.model import RewardModel
 from plaudit.reward.ready import open_reward
 from plaudit.reward.scale import Standardised
-from plaudit.rl.doubtful import DOUBTFUL, most_doubtful
+from plaudit.rl.doubtful import DOUBTFUL, is_doubtful, most_doubtful
 from plaudit.rl.dpo import dpo
 from plaudit.rl.ppo import ppo
 from plaudit.rl.rollout import sampling_of
@@ -138,13 +138,16 @@ class Job:
         recipe, config, workshop = self.recipe, self.recipe.sample, self.workshop
         if config.responses_per_prompt < 2:
             raise InputError("sample.responses_per_prompt is 1: a ranking needs at least two responses")
+        shown = recipe.feedback.queue.shown if index and config.doubtful_share else None
 
         def do(folder: Path, journal: Journal) -> Result:
             prompts = self.material.sample_prompts(workshop.chat, index)
-            doubtful = self._doubtful(index, prompts)
-            prompts = [*(prompt for prompt, _ in doubtful), *prompts[: len(prompts) - len(doubtful)]]
-            wanted = [config.responses_per_prompt - (place < len(doubtful)) for place in range(len(prompts))]
-            repeated = [p for p, times in zip(prompts, wanted, strict=True) for _ in range(times)]
+            doubtful = self._doubtful(index, round(config.doubtful_share * len(prompts)))
+            asked = {prompt.id for prompt, _ in doubtful}
+            rest = [p for p in prompts if p.id not in asked][: len(prompts) - len(doubtful)]
+            # All answers to such a prompt are shown, that which PPO gave among them.
+            repeated = [p for p, _ in doubtful for _ in range((shown or config.responses_per_prompt) - 1)]
+            repeated += [p for p in rest for _ in range(config.responses_per_prompt)]
             sampling = sampling_of(config, recipe.seed)
             policy = workshop.load_model(str(self.path(index - 1, "ppo", "model"))) if index else workshop.trunk.model
             said = workshop.speak(
@@ -158,13 +161,13 @@ class Job:
             ]
             rows = [*zip(repeated, responses, strict=True), *doubtful]
             write_rows(folder / RESPONSES, [response_row(prompt, response) for prompt, response in rows])
-            return {"prompts": len(prompts), "responses": len(rows), "doubtful": len(doubtful)}
+            return {"prompts": len(rest) + len(doubtful), "responses": len(rows), "doubtful": len(doubtful)}
 
-        inputs = self._inputs("sample", "model", "world", policy=self._policy_source(index))
+        inputs = self._inputs("sample", "model", "world", policy=self._policy_source(index), shown=shown)
         self.folder.act(f"round_{index}/responses", inputs, do)
         self.labels.collect(index, Asker(workshop, self.path(index, "asking")))
 
-    def _doubtful(self, index: int, prompts: Sequence[Prompt]) -> list[tuple[Prompt, Response]]:
+    def _doubtful(self, index: int, many: int) -> list[tuple[Prompt, Response]]:
         """What the last PPO said that people should see; never to a prompt that is held out, or the judge would be
         measured on what it was chosen by."""
         noted = self.path(index - 1, "ppo", DOUBTFUL)
@@ -172,10 +175,7 @@ class Job:
             return []
         share, seed = self.recipe.reward.held_out, self.recipe.seed
         rest, _ = split_by_prompt(read_rows(noted), share, seed, lambda row: prompt_of(row["prompt"]))
-        many = round(self.recipe.sample.doubtful_share * len(prompts))
-        found = most_doubtful(rest, many, but_not={prompt.id for prompt in prompts})
-        run = f"round_{index - 1}/ppo"
-        return [(prompt, replace(said, checkpoint=f"{run}, {said.checkpoint}")) for prompt, said in found]
+        return most_doubtful(rest, many, run=f"round_{index - 1}/ppo")
 
     def reward(self, index: int) -> None:
         """The judge, trained on every ranking so far; a second one on other prompts where the recipe asks for it."""
@@ -192,11 +192,12 @@ class Job:
             own = self._own_responses(index, journal)
             if not config.second_judge:
                 return make_judge(workshop, own, first, held_out, [], folder, journal, seed=recipe.seed)
-            # Each judge is tested on what the other learned from too: more pairs, and none that it has seen.
-            result = make_judge(workshop, own, first, held_out, second, folder, journal, seed=recipe.seed)
+            # Each judge is tested on what the other learned from too: more pairs, and none that it has seen or chosen.
+            by_chance = [[j for j in part if not any(map(is_doubtful, j.responses))] for part in (first, second)]
+            result = make_judge(workshop, own, first, held_out, by_chance[1], folder, journal, seed=recipe.seed)
             with Journal(folder / "second", quiet=self.folder.quiet, profile=self.folder.profile) as beside:
                 tested = make_judge(
-                    workshop, own, second, held_out, first, folder / "second", beside, seed=recipe.seed + 1
+                    workshop, own, second, held_out, by_chance[0], folder / "second", beside, seed=recipe.seed + 1
                 )
             return result | {"second": tested}
 
@@ -294,6 +295,8 @@ class Job:
             reward=plugin or self._judge_source(index),
             sft=self._sft_source,
             policy=self._policy_source(index),
+            # A ready reward's leash may count in the judge's units, as the ceiling's does.
+            leash=None if plugin is None else self._leashed(index).kl.coefficient,
         )
         self.folder.act(f"round_{index}/{name}", inputs, do)
 
@@ -302,8 +305,7 @@ class Job:
         config = self.recipe.ppo
         if config.kl.per == "deviation":
             return config
-        result = self.folder.done(f"round_{index}/reward") or {}
-        deviations: dict[str, float] = result.get("deviation", {})
+        deviations: dict[str, float] = (self.folder.done(f"round_{index}/reward") or {}).get("deviation", {})
         if not deviations:
             raise InputError(f"round {index}: its judge does not say how far its scores spread: train it anew")
         weights = {name: abs(config.objective_weights.get(name, 1.0)) for name in deviations}

@@ -44,7 +44,9 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
 
 
 def read_rows(path: Path) -> list[Result]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """What `write_rows` wrote. Only a newline ends a line: texts may hold what else Unicode calls one (U+2028)."""
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
 
 
 def read_manifest(folder: Path) -> Result | None:

@@ -37,6 +37,20 @@ def test_a_judge_that_is_less_sure_is_followed_less_far(tmp_path: Path, tiny_fol
     assert coefficients(folder, "ceiling") == {found}  # the truth is followed on as long a leash
 
 
+def test_the_ceiling_follows_another_judge_s_leash(tmp_path: Path, tiny_folder: Path) -> None:
+    """Its reward is the same, and its leash is not."""
+    found: list[set[float]] = []
+    for epochs in (1, 3):
+        recipe = tiny.recipe(
+            tmp_path, tiny_folder, reward={"epochs": epochs},
+            ppo={"kl": {"coefficient": 0.2, "per": "log_odds"}, "steps": 1}, evaluation={"ceiling": "tiny:count_yes"},
+        )  # fmt: skip
+        run(recipe, quiet=True)
+        found.append(coefficients(tmp_path / "tiny", "ppo"))
+        assert coefficients(tmp_path / "tiny", "ceiling") == found[-1]
+    assert found[0] != found[1]
+
+
 def test_several_objectives_share_one_leash(tmp_path: Path, tiny_folder: Path) -> None:
     """As they weigh in the score: here .75 of a deviation of 2 and .25 of one of 4."""
     recipe = tiny.recipe(

@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
-from plaudit.data.formats import prompt_of, read_judgements
-from plaudit.data.responses import by_prompt
+from plaudit.data.formats import prompt_of, read_judgements, read_log
+from plaudit.data.responses import by_prompt, distinct_responses
 from plaudit.data.split import split_by_prompt
 from plaudit.progress import Journal
+from plaudit.rl.doubtful import is_doubtful
 from plaudit.rounds import run, run_act
 from plaudit.run_folder import RunFolder
 
@@ -184,30 +185,36 @@ def test_two_rounds(tmp_path: Path, tiny_folder: Path) -> None:
     assert abs(later[0]["kl"]) > 1e-4  # the reference is still the SFT model
 
 
+@pytest.mark.parametrize("shown", [None, 2])
 def test_the_second_round_asks_about_what_the_first_said_and_its_judge_doubts(
-    tmp_path: Path, tiny_folder: Path
+    shown: int | None, tmp_path: Path, tiny_folder: Path
 ) -> None:
-    """In their share of the prompts, one beside K - 1 new answers; and people's rankings of them are learned from."""
+    """In their share of the prompts, one beside new answers; and people's rankings of them are learned from."""
     many = {"steps": 6, "prompts_per_step": 8}
     recipe = tiny.recipe(
-        tmp_path, tiny_folder, rounds=2, sample={"doubtful_share": 0.25}, reward={"held_out": 0.4}, ppo=many
-    )
+        tmp_path, tiny_folder, rounds=2, sample={"doubtful_share": 0.25}, reward={"held_out": 0.4}, ppo=many,
+        feedback={"queue": {"shown": shown}},
+    )  # fmt: skip
     folder = run(recipe, quiet=True).folder
     noted = rows(folder / "round_0" / "ppo" / "doubtful.jsonl")
     _, kept_back = split_by_prompt(noted, 0.4, recipe.seed, lambda row: prompt_of(row["prompt"]))
     assert kept_back  # or nothing is shown about them
     said = by_prompt(rows(folder / "round_1" / "responses" / "responses.jsonl"))
     assert len(said) == 16
-    assert {len(responses) for _, responses in said} == {recipe.sample.responses_per_prompt}
+    for _, responses in said:
+        assert len(responses) == (
+            (shown if any(map(is_doubtful, responses)) else None) or recipe.sample.responses_per_prompt
+        )
     asked = {p.id: [r for r in responses if r.checkpoint.startswith("round_0/ppo, step ")] for p, responses in said}
     chosen = {prompt: responses[0].text for prompt, responses in asked.items() if responses}
     assert len(chosen) == 4
     assert chosen.items() <= {(prompt_of(row["prompt"]).id, row["response"]["text"]) for row in noted}
     assert not chosen.keys() & {prompt_of(row["prompt"]).id for row in kept_back}
     ranked = read_judgements(folder / "judgements.jsonl").items
-    shown = {j.prompt.id for j in ranked if any("step" in r.checkpoint for r in j.responses)}
-    assert shown
-    assert shown <= chosen.keys()
+    seen = {j.prompt.id for j in read_log(folder / "judgements.jsonl")[0] if any(map(is_doubtful, j.responses))}
+    apart = {p.id for p, responses in said if p.id in chosen and len(distinct_responses(responses)) > 1}
+    assert seen == apart
+    assert seen
     known = json.loads((folder / "round_1" / "reward" / "manifest.json").read_text())["labels"]["judgements"]
     assert {j.id for j in ranked} == set(known)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import tiny
-from plaudit.rl.doubtful import DOUBTFUL, most_doubtful, note_doubtful, telling
+from plaudit.rl.doubtful import DOUBTFUL, is_doubtful, most_doubtful, note_doubtful, telling
 from plaudit.rl.records import rewind
-from plaudit.types import Prompt, Rollout, Sampling
+from plaudit.run_folder import read_rows
+from plaudit.types import Prompt, Response, Rollout, Sampling
 
 SAMPLING = Sampling(max_new_tokens=4, seed=0)
 
@@ -59,23 +59,25 @@ def test_an_empty_answer_is_passed_over() -> None:
 
 
 def test_what_is_noted_can_be_read_and_rewound(tmp_path: Path) -> None:
-    said = rollout(["one", "two"], spread=[[0.5], [0.0]])
+    said = rollout(["one\u2028two", "two"], spread=[[0.5], [0.0]])  # a line separator to Unicode, and to no file
     for step in range(3):
         note_doubtful(said, torch.tensor([0.25, 1.0]), SAMPLING, step=step, folder=tmp_path)
-    rows = [json.loads(line) for line in (tmp_path / DOUBTFUL).read_text().splitlines()]
+    rows = read_rows(tmp_path / DOUBTFUL)
     assert [(row["step"], row["reason"], row["score"], row["spread"]) for row in rows] == [
         (0, "disputed", 0.25, 0.5), (0, "highest", 1.0, 0.0),
         (1, "disputed", 0.25, 0.5), (1, "highest", 1.0, 0.0),
         (2, "disputed", 0.25, 0.5), (2, "highest", 1.0, 0.0),
     ]  # fmt: skip
-    ((prompt, response),) = most_doubtful(rows[-1:], 1, but_not=())
+    ((prompt, response),) = most_doubtful(rows[-1:], 1, run="round_4/ppo")
     assert (prompt, response.text, response.finished) == (said.prompts[1], "two", False)
-    assert (response.checkpoint, response.sampling) == ("step 2", SAMPLING)
+    assert (response.checkpoint, response.sampling) == ("round_4/ppo, step 2", SAMPLING)
+    assert is_doubtful(response)
+    assert not is_doubtful(Response(text="two", checkpoint="round_4/ppo@0a1b2c3d"))
 
     with (tmp_path / DOUBTFUL).open("a") as file:
         file.write('{"step": 2, "torn')
     rewind(tmp_path, 2)
-    assert [json.loads(line)["step"] for line in (tmp_path / DOUBTFUL).read_text().splitlines()] == [0, 0, 1, 1]
+    assert read_rows(tmp_path / DOUBTFUL) == rows[:4]
 
 
 def row(step: int, reason: str, prompt: Prompt, text: str) -> dict[str, Any]:
@@ -98,8 +100,8 @@ def test_reasons_take_turns_and_the_latest_comes_first() -> None:
         row(3, "unfamiliar", d, "fifth"),
         row(3, "highest", e, "sixth"),
     ]
-    found = most_doubtful(rows, 9, but_not={c.id})
-    # of d the newest stands; c is not wanted; no member differed, so "disputed" has no turn
-    assert [response.text for _, response in found] == ["fifth", "sixth", "second", "first"]
-    assert [prompt.id for prompt, _ in most_doubtful(rows, 2, but_not=())] == [d.id, e.id]
-    assert most_doubtful(rows, 0, but_not=()) == []
+    found = most_doubtful(rows, 9, run="r")
+    # Of d the newest stands; no member differed, so "disputed" has no turn.
+    assert [response.text for _, response in found] == ["fifth", "sixth", "third", "second", "first"]
+    assert [prompt.id for prompt, _ in most_doubtful(rows, 2, run="r")] == [d.id, e.id]
+    assert most_doubtful(rows, 0, run="r") == []

@@ -229,7 +229,7 @@ def test_rankings_in_words(text: str, ranking: list[list[int]] | None) -> None:
 def test_the_spending_limit(judge: Endpoint, server: Server, tmp_path: Path) -> None:
     """A call reads 100 tokens at $10 and writes 10 at $30 a million: $.0013. Two judgements are four calls: $.0052."""
     paid = replace(judge, dollars_per_million_read=10.0, dollars_per_million_written=30.0, dollars=0.005)
-    tasks = [(prompt_of(f"{n} ?"), said("a", "bb")) for n in range(5)]
+    tasks = [(prompt_of(f"{n} ?"), said("a\r", "bb")) for n in range(5)]  # a log is cleaned when it is read
     log = tmp_path / "judgements.jsonl"
     with pytest.raises(SpendingLimit, match=r"\$0.01 are spent, the limit is \$0.01"):
         collect_judgements(tasks, [paid], per_prompt=1, seed=0, path=log, costly=True)

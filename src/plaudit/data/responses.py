@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from plaudit.data.conversation import prompt_of
+from plaudit.data.conversation import clean_text, prompt_of
 from plaudit.types import Prompt, Response, Sampling
 
 
@@ -28,4 +28,4 @@ def by_prompt(rows: Iterable[Mapping[str, Any]]) -> list[tuple[Prompt, list[Resp
 
 def distinct_responses(responses: Sequence[Response]) -> list[Response]:
     """Each text once, and no empty one: people are shown what there is to tell apart."""
-    return list({r.text: r for r in responses if r.text.strip()}.values())
+    return list({text: r for r in responses if (text := clean_text(r.text)).strip()}.values())

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
+from plaudit.data.conversation import clean_text
 from plaudit.data.formats import append_judgements, read_log
 from plaudit.types import Annotator, InputError, Judgement, Prompt, Question, Response
 
 Asked = tuple[str, str, tuple[str, ...]]
-"""Annotator, prompt, texts."""
+"""Who is asked, about which prompt (its id), and which texts."""
 
 
 def collect_judgements(
@@ -33,12 +34,11 @@ def collect_judgements(
         raise InputError(f"feedback.judgements_per_prompt is {per_prompt}, but there are {len(annotators)} annotators")
     log = read_log(path)[0] if path.exists() else []
     written = {j.id for j in log}
-    asked = {_question(j.annotator, j.prompt, j.responses) for j in log} if costly else set[Asked]()
+    asked = {question(j.annotator, j.prompt, j.responses) for j in log} if costly else set[Asked]()
     new: list[Judgement] = []
     for prompt, responses in tasks:
-        ranked = sorted(annotators, key=lambda a: hashlib.sha256(f"{seed}/{prompt.id}/{a.name}".encode()).digest())
-        for annotator in ranked[:per_prompt]:
-            if _question(annotator.name, prompt, responses) in asked:
+        for annotator in drawn_annotators(annotators, per_prompt, seed, prompt.id):
+            if question(annotator.name, prompt, responses) in asked:
                 continue
             judgement = annotator.judge(prompt, responses, seed=seed)
             if judgement.id not in written:
@@ -49,6 +49,11 @@ def collect_judgements(
     if not costly:
         append_judgements(path, new)
     return new
+
+
+def drawn_annotators(annotators: Sequence[Annotator], many: int, seed: int, prompt: str) -> list[Annotator]:
+    """Who judges a prompt (its id): so many, drawn anew for each."""
+    return sorted(annotators, key=lambda a: hashlib.sha256(f"{seed}/{prompt}/{a.name}".encode()).digest())[:many]
 
 
 def drawn(count: int, shown: int | None, seed: int, prompt: Prompt) -> tuple[int, ...]:
@@ -66,5 +71,6 @@ def by_chance(tasks: Sequence[tuple[Prompt, Sequence[Response]]], shown: int | N
     ]
 
 
-def _question(annotator: str, prompt: Prompt, responses: Sequence[Response]) -> Asked:
-    return annotator, prompt.id, tuple(response.text for response in responses)
+def question(annotator: str, prompt: Prompt, responses: Sequence[Response]) -> Asked:
+    """As a log has it, which cleans texts when it is read."""
+    return annotator, prompt.id, tuple(clean_text(response.text) for response in responses)

@@ -88,7 +88,8 @@ def _evaluated(run: Path) -> dict[int, Path]:
 
 
 def _rows(file: Path) -> list[Row]:
-    return [cast(Row, json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
+    with file.open(encoding="utf-8") as lines:
+        return [cast(Row, json.loads(line)) for line in lines]
 
 
 def _prompt(row: Row) -> Prompt:

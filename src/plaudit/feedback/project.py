@@ -92,8 +92,8 @@ def queue_round(desk: Desk, run: Path, round: int, recipe: Recipe) -> None:
     digest = content_hash(file)
     if desk.queued(f"round {round}") == digest:
         return
-    lines = file.read_text(encoding="utf-8").splitlines()
-    sampled = [(p, distinct_responses(r)) for p, r in by_prompt(json.loads(line) for line in lines)]
+    with file.open(encoding="utf-8") as lines:
+        sampled = [(p, distinct_responses(r)) for p, r in by_prompt(json.loads(line) for line in lines)]
     config = recipe.feedback.people
     flagged = frozenset(config.sensitive)
     for sensitive in (False, True):
@@ -151,7 +151,8 @@ def _forget_words(run: Path, handle: str) -> None:
     """The free words of a person go from the logs too, which are written from the store."""
     for log in [run / LOG, *run.glob(f"round_*/judgements*/{LOG}")]:
         if log.is_file():
-            rows: list[dict[str, Any]] = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+            with log.open(encoding="utf-8") as lines:
+                rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
             kept = [row | {"rationale": ""} if row["annotator"] == handle else row for row in rows]
             beside = log.with_name(log.name + ".partial")
             beside.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept), encoding="utf-8")

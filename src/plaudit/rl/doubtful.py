@@ -6,7 +6,8 @@ Each step's most telling ones are written down; the next round of people's ranki
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,8 @@ from plaudit.types import Prompt, Response, Rollout, Sampling
 
 DOUBTFUL = "doubtful.jsonl"
 Reason = Literal["unfamiliar", "disputed", "highest"]
+ON_THE_WAY = ", step "
+"""Between a run of PPO and the step whose policy said something, in place of a checkpoint's name."""
 REASONS: tuple[Reason, ...] = ("unfamiliar", "disputed", "highest")
 
 
@@ -55,7 +58,6 @@ def note_doubtful(rollout: Rollout, score_B: Tensor, sampling: Sampling, *, step
         for reason, b in telling(rollout, score_B).items():
             response = Response(
                 text=rollout.texts[b],
-                checkpoint=f"step {step}",
                 sampling=sampling,
                 finished=bool(rollout.finished_B[b]),
             )
@@ -64,20 +66,21 @@ def note_doubtful(rollout: Rollout, score_B: Tensor, sampling: Sampling, *, step
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def most_doubtful(
-    rows: Sequence[Mapping[str, Any]], count: int, *, but_not: Collection[str]
-) -> list[tuple[Prompt, Response]]:
-    """Up to `count` of what was noted: reason by reason in turn, the latest first, since what PPO says now is what
-    the next round begins with. Each prompt once, and none whose id is in `but_not`."""
+def most_doubtful(rows: Sequence[Mapping[str, Any]], count: int, *, run: str) -> list[tuple[Prompt, Response]]:
+    """Up to `count` of what was noted in this run of PPO: reason by reason in turn, the latest first, since what PPO
+    says now is what the next round begins with. Each prompt once."""
     newest = {reason: [row for row in reversed(rows) if row["reason"] == reason] for reason in REASONS}
-    found: list[tuple[Prompt, Response]] = []
-    had = set(but_not)
+    found: dict[str, tuple[Prompt, Response]] = {}
     for row in _in_turn(*newest.values()):
         ((prompt, (response,)),) = by_prompt([row])
-        if len(found) < count and prompt.id not in had:
-            had.add(prompt.id)
-            found.append((prompt, response))
-    return found
+        if len(found) < count and prompt.id not in found:
+            found[prompt.id] = prompt, replace(response, checkpoint=f"{run}{ON_THE_WAY}{row['step']}")
+    return list(found.values())
+
+
+def is_doubtful(response: Response) -> bool:
+    """Whether it is one of these."""
+    return ON_THE_WAY in response.checkpoint
 
 
 def _in_turn(*rows: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:

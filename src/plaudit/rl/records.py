@@ -100,7 +100,10 @@ def rewind(folder: Path, step: int) -> None:
     """Forget the answers that this step and later ones wrote down: a run that goes on from a checkpoint gives them
     again."""
     for path in (folder / SAMPLES, folder / DOUBTFUL):
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        if not path.exists():
+            continue
+        with path.open(encoding="utf-8") as file:  # only a newline ends a line: texts may hold U+2028
+            lines = list(file)
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] < step]
         if len(kept) < len(lines):
             path.write_text("".join(kept), encoding="utf-8")
