@@ -41,13 +41,27 @@ class SpokenChat(TokenChat):
         return Chat.decode(self, ids)
 
 
+class Unsaid(tuple[int, ...]):
+    """Ids that no token has; its first one, with which an answer is closed where a judge reads it, is `closing`."""
+
+    closing: int
+
+    def __new__(cls, closing: int) -> Unsaid:
+        made = super().__new__(cls, (-1,))
+        made.closing = closing
+        return made
+
+    def __getitem__(self, _: object) -> int:
+        return self.closing
+
+
 class EndlessChat(TokenChat):
     """No token ends an answer, so that each is as long as it may be; a judge reads the padding token at its end."""
 
     @classmethod
     def of(cls, task: dict[str, Any]) -> TokenChat:
         chat = super().of(task)
-        chat.eos_ids = (-1,)
+        chat.eos_ids = Unsaid(chat.pad_id)
         return chat
 
     def encode(self, prompt: Prompt, text: str) -> Encoded:
