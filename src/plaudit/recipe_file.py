@@ -54,7 +54,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes text that `_Loader` would read as a number, besides what YAML 1.1 asks for."""
+    """Quotes text that `_Loader` would read as a number, or as yes or no (`oN`), besides what YAML 1.1 asks for."""
 
 
 def _reads_as(yaml_class: Any, kind: str, pattern: str, first: str) -> None:
@@ -64,11 +64,12 @@ def _reads_as(yaml_class: Any, kind: str, pattern: str, first: str) -> None:
 
 _reads_as(_Loader, "null", "~|null|Null|NULL", "~nN")
 _reads_as(_Loader, "null", "", "")
-_reads_as(_Loader, "bool", "(?i:yes|no|true|false|on|off)", "yYnNtTfFoO")
+for _each in (_Loader, _Dumper):
+    _reads_as(_each, "bool", "(?i:yes|no|true|false|on|off)", "yYnNtTfFoO")
 _reads_as(_Loader, "int", r"[-+]?(?:0|[1-9][\d_]*)", "-+0123456789")
 _reads_as(_Loader, "merge", "<<", "<")
-_reads_as(_Loader, "float", _NUMBER, "-+.0123456789")
-_reads_as(_Dumper, "float", _NUMBER, "-+.0123456789")
+for _each in (_Loader, _Dumper):
+    _reads_as(_each, "float", _NUMBER, "-+.0123456789")
 
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:

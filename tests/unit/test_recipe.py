@@ -266,7 +266,7 @@ def test_round_trip(file: Path) -> None:
     recipe = Recipe(
         name="1e-4",
         out=Path("äöü"),
-        model=Model(path="yes", chat_template=Path("a.jinja")),
+        model=Model(path="oN", chat_template=Path("a.jinja")),
         data=Data(prompts="2024-01-01", preferences=(PreferenceFile(path="0x10", limit=3),)),
         sft=SFT(optimizer=Optimizer(learning_rate=1e-7, betas=(0.0, 1.0))),
         ppo=PPO(objective_weights={"on": 1.0, "1": 2.0}, kl=KL(coefficient=1e22), stop_epochs_at_kl=None),
