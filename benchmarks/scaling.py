@@ -106,6 +106,7 @@ def plot(summary: Record, path: Path) -> None:
         axis.set_xlabel("tokens of an update, prompts and answers")
         axis.set_ylabel("seconds of an update")
         axis.set_xlim(left=0)
+        axis.locator_params(axis="x", nbins=6)
         axis.set_ylim(bottom=0)
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False, fontsize=9)
