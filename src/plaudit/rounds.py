@@ -10,7 +10,7 @@ from typing import Literal
 
 from plaudit.asking import Asker
 from plaudit.contest import Contest
-from plaudit.data.formats import content_hash, prompt_of
+from plaudit.data.formats import content_hash
 from plaudit.data.responses import response_row
 from plaudit.data.split import split_by_prompt
 from plaudit.feedback.project import RESPONSES
@@ -23,11 +23,11 @@ from plaudit.recipe_file import dump_recipe
 from plaudit.reward.model import RewardModel
 from plaudit.reward.ready import open_reward
 from plaudit.reward.scale import Standardised
-from plaudit.rl.doubtful import DOUBTFUL, is_doubtful, most_doubtful
+from plaudit.rl.doubtful import doubtful_answers, is_doubtful
 from plaudit.rl.dpo import dpo
 from plaudit.rl.ppo import ppo
 from plaudit.rl.rollout import sampling_of
-from plaudit.run_folder import Result, RunFolder, read_rows, write_rows
+from plaudit.run_folder import Result, RunFolder, write_rows
 from plaudit.sft.train import train_sft
 from plaudit.summary import summarise, write_report
 from plaudit.types import InputError, Judgement, Prompt, Response, RewardFunction
@@ -142,7 +142,8 @@ class Job:
 
         def do(folder: Path, journal: Journal) -> Result:
             prompts = self.material.sample_prompts(workshop.chat, index)
-            doubtful = self._doubtful(index, round(config.doubtful_share * len(prompts)))
+            many, share = round(config.doubtful_share * len(prompts)), recipe.reward.held_out
+            doubtful = doubtful_answers(self.path(index - 1, "ppo"), many, held_out=share, seed=recipe.seed)
             asked = {prompt.id for prompt, _ in doubtful}
             rest = [p for p in prompts if p.id not in asked][: len(prompts) - len(doubtful)]
             # All answers to such a prompt are shown, that which PPO gave among them.
@@ -166,16 +167,6 @@ class Job:
         inputs = self._inputs("sample", "model", "world", policy=self._policy_source(index), shown=shown)
         self.folder.act(f"round_{index}/responses", inputs, do)
         self.labels.collect(index, Asker(workshop, self.path(index, "asking")))
-
-    def _doubtful(self, index: int, many: int) -> list[tuple[Prompt, Response]]:
-        """What the last PPO said that people should see; never to a prompt that is held out, or the judge would be
-        measured on what it was chosen by."""
-        noted = self.path(index - 1, "ppo", DOUBTFUL)
-        if not index or not noted.is_file():
-            return []
-        share, seed = self.recipe.reward.held_out, self.recipe.seed
-        rest, _ = split_by_prompt(read_rows(noted), share, seed, lambda row: prompt_of(row["prompt"]))
-        return most_doubtful(rest, many, run=f"round_{index - 1}/ppo")
 
     def reward(self, index: int) -> None:
         """The judge, trained on every ranking so far; a second one on other prompts where the recipe asks for it."""

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
+from plaudit import rounds
 from plaudit.data.formats import prompt_of, read_judgements, read_log
 from plaudit.data.responses import by_prompt, distinct_responses
 from plaudit.data.split import split_by_prompt
@@ -217,6 +218,32 @@ def test_the_second_round_asks_about_what_the_first_said_and_its_judge_doubts(
     assert seen
     known = json.loads((folder / "round_1" / "reward" / "manifest.json").read_text())["labels"]["judgements"]
     assert {j.id for j in ranked} == set(known)
+
+
+def test_neither_of_two_judges_is_tested_on_what_was_chosen_by_doubt(
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is tested on what the other learned from, but for that."""
+    given: list[tuple[Any, Any]] = []
+    make = rounds.make_judge
+
+    def noted(workshop: Any, own: Any, training: Any, held_out: Any, also: Any, *more: Any, **named: Any) -> Any:
+        given.append((training, also))
+        return make(workshop, own, training, held_out, also, *more, **named)
+
+    monkeypatch.setattr(rounds, "make_judge", noted)
+    run(
+        tiny.recipe(
+            tmp_path, tiny_folder, rounds=2, reward={"second_judge": True, "held_out": 0.2},
+            sample={"prompts": 32, "doubtful_share": 0.3}, ppo={"steps": 6, "prompts_per_step": 8},
+        ),
+        quiet=True,
+    )  # fmt: skip
+    (first, also_first), (second, also_second) = given[2:]
+    for tested, learned in ((also_first, second), (also_second, first)):
+        doubtful = [j for j in learned if any(map(is_doubtful, j.responses))]
+        assert doubtful
+        assert tested == [j for j in learned if j not in doubtful]
 
 
 def test_a_second_judge_that_ppo_never_sees(tmp_path: Path, tiny_folder: Path) -> None:

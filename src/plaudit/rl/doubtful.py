@@ -14,7 +14,9 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from plaudit.data.conversation import prompt_of
 from plaudit.data.responses import by_prompt, response_row
+from plaudit.data.split import split_by_prompt
 from plaudit.types import Prompt, Response, Rollout, Sampling
 
 DOUBTFUL = "doubtful.jsonl"
@@ -56,14 +58,23 @@ def note_doubtful(rollout: Rollout, score_B: Tensor, sampling: Sampling, *, step
     """Write a step's most telling answers down, one for each reason there is."""
     with (folder / DOUBTFUL).open("a", encoding="utf-8") as file:
         for reason, b in telling(rollout, score_B).items():
-            response = Response(
-                text=rollout.texts[b],
-                sampling=sampling,
-                finished=bool(rollout.finished_B[b]),
-            )
+            response = Response(text=rollout.texts[b], sampling=sampling, finished=bool(rollout.finished_B[b]))
             figures = {"score": float(score_B[b]), "spread": float(rollout.spread_BO[b].mean())}
             row = {"step": step, "reason": reason, **figures, **response_row(rollout.prompts[b], response)}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def doubtful_answers(act: Path, count: int, *, held_out: float, seed: int) -> list[tuple[Prompt, Response]]:
+    """Up to `count` of what a run of PPO noted in its folder; none where it noted nothing, or there was no such run.
+
+    Never to a prompt that is held out from the judge, or it would be measured on what it was chosen by.
+    """
+    if not (act / DOUBTFUL).is_file():
+        return []
+    with (act / DOUBTFUL).open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    rest, _ = split_by_prompt(rows, held_out, seed, lambda row: prompt_of(row["prompt"]))
+    return most_doubtful(rest, count, run=f"{act.parent.name}/{act.name}")
 
 
 def most_doubtful(rows: Sequence[Mapping[str, Any]], count: int, *, run: str) -> list[tuple[Prompt, Response]]:
