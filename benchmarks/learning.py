@@ -25,13 +25,11 @@ from plaudit.data.chat import Chat, Encoded
 from plaudit.data.formats import read_prompts
 from plaudit.recipe import KL, PPO, SFT, Optimizer, Reward
 from plaudit.reward import train as reward
+from plaudit.reward.likelihood import JudgementModel
 from plaudit.reward.model import RewardModel
 from plaudit.rl.ppo import ppo
 from plaudit.sft import train as sft
 from plaudit.types import Demonstration, Prompt
-
-MEMORY_GB = 2.0
-"""Room for boundary states, the default of `model.boundary_gigabytes`."""
 
 
 class SpokenChat(TokenChat):
@@ -190,7 +188,7 @@ def checked_sft(task: dict[str, Any]) -> dict[str, Any]:
     )
     journal = Checked(Path(task["folder"]), clock)
     clock.start()
-    with trunk.memory.up_to(MEMORY_GB), suppress(Enough):
+    with trunk.memory.kept(), suppress(Enough):
         sft.train_sft(trunk, chat, rows, config, seed=task["run"], journal=journal, folder=journal.folder)
     return {"rows": clock.rows, "memory_gb": journal.peak}
 
@@ -200,15 +198,16 @@ def checked_reward(task: dict[str, Any]) -> dict[str, Any]:
     config = Reward(**settings_of(task), head_start=task.get("head_start", "random"))
     judge = RewardModel(trunk, chat, ["overall"], part="reward", adapter=config.adapter, seed=task["run"])
     rows, held = ([pair_of(i, *ids) for i, ids in enumerate(task[name])] for name in ("pairs", "held_pairs"))
-    testing = reward.prepare(judge, held)
+    plain = JudgementModel(config.likelihood, objectives=1, annotators=sorted({j.annotator for j in held}))
+    testing = reward.prepare(judge, plain, held)
 
     def check() -> dict[str, float]:
-        return {k.removeprefix("held_out_"): v for k, v in reward.evaluate(judge, testing, config).items()}
+        return {k.removeprefix("held_out_"): v for k, v in reward.evaluate(judge, plain, testing, config).items()}
 
     clock = StoppedClock(check, every=task["every"], last=steps_of(task, rows))
     journal = Checked(Path(task["folder"]), clock)
     clock.start()
-    with trunk.memory.up_to(MEMORY_GB), suppress(Enough):
+    with trunk.memory.kept(), suppress(Enough):
         if config.head_start == "random":
             clock.after(0)
         reward.train_judge(judge, rows, [], config, seed=task["run"], journal=journal)
