@@ -63,6 +63,7 @@ check: $(STAMP) ## format, lint, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/pyright --pythonpath $(BIN)/python -p tests
+	$(BIN)/pyright --pythonpath $(BIN)/python -p benchmarks
 	$(BIN)/lint-imports
 
 .PHONY: test

@@ -98,8 +98,8 @@ def responses(folder: Path) -> list[Task]:
 def wide(task: Task) -> Task:
     """Evenly spread over the answers as the truth orders them."""
     prompt, said = task
-    order = np.argsort([truth(prompt, one.text)["total"] for one in said])
-    places = np.linspace(0, len(said) - 1, min(SHOWN, len(said))).round().astype(int)
+    order = np.argsort([truth(prompt, one.text)["total"] for one in said]).tolist()
+    places = np.linspace(0, len(said) - 1, min(SHOWN, len(said))).round().astype(int).tolist()
     return prompt, [said[order[place]] for place in places]
 
 

@@ -116,13 +116,17 @@ def models_for(arguments: argparse.Namespace, *, cuda: bool) -> list[Model]:
     return models
 
 
+def limit_of(side: Side) -> str:
+    return side.options.get("limit", "generation_limit")
+
+
 def prepare(model: Model, rows: list[Row], data: Path | None) -> None:
     task = {
         "side": "inputs",
         "model": model.folder,
         "scale": asdict(model.scale),
         "data": str(data.resolve()) if data else None,
-        "generation": any(row.family == "generation" for row in rows),
+        "limits": sorted({limit_of(SIDES[row.ours]) for row in rows if row.family.startswith("generation")}),
         "inputs_to": str(model.inputs),
     }
     model.prepared = run_process("prepare", task)

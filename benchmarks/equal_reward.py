@@ -11,12 +11,13 @@ that is not reported. The reward costs no time. Seconds are of the wall, from th
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from curves import Contest, Contestant, add_contest, contest_table, ours
 from prepare import default_depth
 from study import Study, model_of
 
-TRL = {"module": "peers.trl_learning", "trl": "1.12.0"}
+TRL: dict[str, Any] = {"module": "peers.trl_learning", "trl": "1.12.0"}
 PEERS = {
     "trl": Contestant(name="TRL, full fine-tuning", guess=1e-5, **TRL),
     "trl_lora": Contestant(name="TRL, LoRA on all layers", guess=3e-4, options={"lora": True}, **TRL),

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -29,7 +29,7 @@ TASKS = ("sft", "reward")
 PEER = "TRL 1.16, LoRA on all layers"
 
 
-def sides(depth: int, task: str, wanted: Sequence[str]) -> list[Contestant]:
+def sides(depth: int, task: str, wanted: Collection[str]) -> list[Contestant]:
     """Whoever takes part in a task; the rates are guesses around which some are tried."""
     default = {"depth": "default", "split_depth": depth}
     found = {

@@ -49,7 +49,7 @@ class Unsaid(tuple[int, ...]):
         made.closing = closing
         return made
 
-    def __getitem__(self, _: object) -> int:
+    def __getitem__(self, _: object) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
         return self.closing
 
 

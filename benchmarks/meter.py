@@ -30,6 +30,12 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def limit_of(task: Mapping[str, Any]) -> tuple[int, list[int]]:
+    """How many tokens an answer may have, and the ids at which it ends."""
+    name = task.get("limit", "generation_limit")
+    return task["scale"][name], task["stops"][name]
+
+
 def synchronise() -> None:
     """Wait for the device, so that the clock sees finished work."""
     if torch.cuda.is_available():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from meter import device, medians, peak_gb, rate, serve, synchronise
+from meter import device, limit_of, medians, peak_gb, rate, serve, synchronise
 
 from plaudit.data.chat import Chat, Encoded
 from plaudit.data.formats import prompt_of
@@ -129,14 +129,14 @@ def generation(task: dict[str, Any]) -> dict[str, Any]:
     dtype = getattr(torch, task.get("decoding_dtype", scale["dtype"]))
     decoder = decoder_of(model, None if dtype == model.dtype else dtype)  # made once, as in PPO
     calls: list[dict[str, float]] = []
-    prompts = task["generation_prompts"]
+    prompts, (limit, stops) = task["generation_prompts"], limit_of(task)
     for call in range(scale["generation_calls"] + 1):
         seed = 1000 * task["run"] + call
         keys = [sample_key(seed, 0, str(row), 0) for row in range(len(prompts))]
-        sampling = Sampling(max_new_tokens=scale["generation_limit"], seed=seed)
+        sampling = Sampling(max_new_tokens=limit, seed=seed)
         synchronise()
         began = time.perf_counter()
-        out = generate(decoder, prompts, keys, sampling, eos_ids=task["stops"], batch_size=len(prompts))
+        out = generate(decoder, prompts, keys, sampling, eos_ids=stops, batch_size=len(prompts))
         synchronise()
         seconds = time.perf_counter() - began
         calls.append({"tokens": sum(len(one.tokens) for one in out), "rows": len(out), "seconds": seconds})
@@ -158,7 +158,7 @@ def tokens_at_a_time(scale: dict[str, Any]) -> int:
     return scale["micro_batch"] * (scale["prompt"] + scale["response"])
 
 
-def act_one(task: dict[str, Any], **more: int) -> dict[str, Any]:
+def act_one(task: dict[str, Any], **more: Any) -> dict[str, Any]:
     scale, chat, trunk = task["scale"], TokenChat.of(task), trunk_of(task)
     config = SFT(batch_size=scale["training_batch"], epochs=1, held_out=0.0, **more)
     rows = [Demonstration(prompt=asked(p), response=text_of(c)) for p, c in task["demonstrations"]]

@@ -80,9 +80,10 @@ def inputs(task: dict[str, Any]) -> dict[str, Any]:
         "eos_id": chat.eos_ids[0],
         "pad_id": pad_unlike(chat.eos_ids[0], chat),
     }
-    if task["generation"]:
+    if task["limits"]:
         network = load_causal_lm(model, dtype=scale["dtype"], device=device().type)
-        made["stops"] = stopping_ids(network, made["generation_prompts"], scale["generation_limit"])
+        asked = made["generation_prompts"]
+        made["stops"] = {name: stopping_ids(network, asked, scale[name]) for name in task["limits"]}
     Path(task["inputs_to"]).write_text(json.dumps(made))
     return {"split_depth": default_depth(model), "examples": len(made["demonstrations"]), "pairs": len(made["pairs"])}
 
@@ -173,7 +174,7 @@ def mean_distribution(model: PreTrainedModel, prompts: list[list[int]], limit: i
     shortest = min(map(len, prompts))
     rows = torch.tensor([p[-shortest:] for p in prompts], device=model.device)
     settings: dict[str, Any] = {"do_sample": True, "top_k": 0, "top_p": 1.0, "temperature": 1.0, "pad_token_id": 0}
-    seen = model.generate(
+    seen: torch.Tensor = model.generate(  # pyright: ignore[reportCallIssue]
         rows, attention_mask=torch.ones_like(rows), max_new_tokens=limit, eos_token_id=None, **settings
     )
     for row in seen:

@@ -185,7 +185,8 @@ def rows_of(line: str, rankings: Sequence[Judgement]) -> Rows:
 
 def figures(task: str, rankings: Sequence[Judgement], parts: Mapping[int, Mapping[str, Record]]) -> Record:
     """By objective. Seeds part the prompts anew; all pairs of a prompt, of whichever seed, are one group."""
-    arms, found = (HEADS if task == "hh" else tuple(WAYS)), {}
+    arms = HEADS if task == "hh" else tuple(WAYS)
+    found: Record = {}
     for objective in sorted({one.objective for one in rankings}):
         own = [i for i, one in enumerate(rankings) if one.objective == objective]
         every = [rankings[i] for i in own] * len(parts)
@@ -193,7 +194,8 @@ def figures(task: str, rankings: Sequence[Judgement], parts: Mapping[int, Mappin
         for arm, stage in [(arm, stage) for arm in arms for stage in STAGES]:
             lines = [rows_of(part[arm]["scores"][stage], rankings) for part in parts.values()]
             scores[arm, stage] = [rows[i] for rows in lines for i in own]
-        mine = found[objective] = {"pairs": len(pair_outcomes(every, scores[arms[0], STAGES[0]])) // len(parts)}
+        mine: Record = {"pairs": len(pair_outcomes(every, scores[arms[0], STAGES[0]])) // len(parts)}
+        found[objective] = mine
         for (arm, stage), rows in scores.items():
             about = judge_figures([objective], every, rows, resamples=2000, seed=0)
             one = mine[f"{arm}, {stage}"] = {k: about[k] for k in ("accuracy", "length_baseline", "beats_length")}

@@ -71,7 +71,8 @@ def sweep(study: Study, model: str, scales: Sequence[Scale], runs: int) -> Recor
             found[scale].append(measure(study, model, scale, run))
     tokens = [scale.batch * (scale.prompt + scale.response) for scale in scales]
     seconds = [statistics.median(record["value"] for record in found[scale]) for scale in scales]
-    line, power = linregress(tokens, seconds), linregress(np.log(tokens), np.log(seconds))
+    line: Any = linregress(tokens, seconds)
+    power: Any = linregress(np.log(tokens), np.log(seconds))
     half = float(student.ppf(0.975, len(tokens) - 2) * power.stderr) if len(tokens) > 2 else None
     exponent = float(power.slope)
     ends = {"low": exponent - half, "high": exponent + half} if half is not None else {"low": None, "high": None}

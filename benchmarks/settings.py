@@ -20,6 +20,8 @@ class Scale:
     """PPO updates of each process; the first one warms up and is dropped."""
     generation_batch: int = 32
     generation_limit: int = 64
+    long_limit: int = 256
+    """Of longer answers, in rows of their own: the more is said, the less of the time goes to reading prompts."""
     generation_calls: int = 3
     """Measured calls of each process, behind one that warms up."""
     examples: int = 64
@@ -36,6 +38,7 @@ CUDA = Scale(
     response=256,
     micro_batch=16,
     generation_limit=256,
+    long_limit=1024,
     examples=512,
     max_tokens=512,
 )
@@ -49,6 +52,7 @@ QUICK = Scale(
     updates=2,
     generation_batch=4,
     generation_limit=8,
+    long_limit=16,
     generation_calls=1,
     examples=8,
     training_batch=4,
@@ -105,6 +109,7 @@ class Side:
 
 OUR_DEPTH = {"depth": "default"}
 FULL_DEPTH = {"depth": "full"}
+LONG = {"limit": "long_limit"}
 SIDES: dict[str, Side] = {
     "ppo": Side(module="ours", side="ppo", options=OUR_DEPTH),
     "ppo_full_depth": Side(module="ours", side="ppo", options=FULL_DEPTH),
@@ -117,6 +122,9 @@ SIDES: dict[str, Side] = {
     "hf_generate": Side(module="peers.hf_generate", side="generation"),
     "hf_generate_bfloat16": Side(module="peers.hf_generate", side="generation", options={"decoding_dtype": "bfloat16"}),
     "hf_continuous": Side(module="peers.hf_generate", side="continuous"),
+    "generate_long": Side(module="ours", side="generation", options=LONG),
+    "generate_long_bfloat16": Side(module="ours", side="generation", options=LONG | {"decoding_dtype": "bfloat16"}),
+    "hf_generate_long": Side(module="peers.hf_generate", side="generation", options=LONG),
     "ppo_memory": Side(module="ours", side="ppo_memory", options=OUR_DEPTH),
     "sft_memory": Side(module="ours", side="sft_memory", options=OUR_DEPTH),
     "sft": Side(module="ours", side="sft", options=OUR_DEPTH),
@@ -200,6 +208,20 @@ ROWS: tuple[Row, ...] = (
         about=("plaudit.models.generate", "transformers' continuous batching (generate_batch)"),
     ),
     Row(
+        name="generation_long",
+        family="generation_long",
+        ours="generate_long",
+        peer="hf_generate_long",
+        about=("plaudit.models.generate", "transformers' generate"),
+    ),
+    Row(
+        name="generation_long_bfloat16_for_float32",
+        family="generation_long",
+        ours="generate_long_bfloat16",
+        peer="hf_generate_long",
+        about=("plaudit.models.generate, products in bfloat16", "transformers' generate in float32"),
+    ),
+    Row(
         name="ppo_memory_as_sft",
         family="memory",
         ours="ppo_memory",
@@ -214,6 +236,7 @@ ROWS: tuple[Row, ...] = (
 UNITS = {
     "ppo": "s/update",
     "generation": "useful tokens/s",
+    "generation_long": "useful tokens/s",
     "memory": "GB",
     "sft": "training tokens/s",
     "reward": "training tokens/s",
@@ -221,6 +244,7 @@ UNITS = {
 SIZES: dict[str, tuple[str, ...]] = {
     "ppo": ("batch", "prompt", "response", "epochs", "micro_batch", "updates"),
     "generation": ("generation_batch", "prompt", "generation_limit", "generation_calls"),
+    "generation_long": ("generation_batch", "prompt", "long_limit", "generation_calls"),
     "memory": ("batch", "prompt", "response", "micro_batch", "examples"),
     "sft": ("examples", "training_batch"),
     "reward": ("examples", "training_batch", "max_tokens"),

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import torch
-from meter import device, rate, serve, synchronise
+from meter import device, limit_of, rate, serve, synchronise
 from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig, PreTrainedModel
 
 PATIENCE = 300.0
@@ -22,14 +22,14 @@ def generation(task: dict[str, Any]) -> dict[str, Any]:
 
 def continuous(task: dict[str, Any]) -> dict[str, Any]:
     """All prompts handed in at once, through the manager behind `generate_batch`."""
-    model, scale = load(task), task["scale"]
+    model, scale, (limit, stops) = load(task), task["scale"], limit_of(task)
     config = GenerationConfig(
-        max_new_tokens=scale["generation_limit"],
+        max_new_tokens=limit,
         do_sample=True,
         temperature=1.0,
         top_k=0,
         top_p=1.0,
-        eos_token_id=task["stops"],
+        eos_token_id=stops,
         pad_token_id=task["pad_id"],
     )
     batching = ContinuousBatchingConfig(seed=task["run"], use_cuda_graph=None if torch.cuda.is_available() else False)
@@ -58,7 +58,7 @@ def load(task: dict[str, Any]) -> PreTrainedModel:
 
 def sample(model: PreTrainedModel, task: dict[str, Any], call: int) -> dict[str, float]:
     """One call; useful tokens are those up to and including the one that ended the row."""
-    prompts = task["generation_prompts"]
+    prompts, (limit, stops) = task["generation_prompts"], limit_of(task)
     longest = max(map(len, prompts))
     ids = torch.tensor([[task["pad_id"]] * (longest - len(p)) + p for p in prompts], device=model.device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=model.device)
@@ -68,17 +68,17 @@ def sample(model: PreTrainedModel, task: dict[str, Any], call: int) -> dict[str,
     out = model.generate(
         ids,
         attention_mask=mask,
-        max_new_tokens=task["scale"]["generation_limit"],
+        max_new_tokens=limit,
         do_sample=True,
         temperature=1.0,
         top_k=0,
         top_p=1.0,
-        eos_token_id=task["stops"],
+        eos_token_id=stops,
         pad_token_id=task["pad_id"],
     )
     synchronise()
     seconds = time.perf_counter() - began
-    useful = useful_lengths(out[:, longest:], torch.tensor(task["stops"], device=model.device))
+    useful = useful_lengths(out[:, longest:], torch.tensor(stops, device=model.device))
     return {"tokens": useful.sum().item(), "rows": len(prompts), "seconds": seconds}
 
 
