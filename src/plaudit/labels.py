@@ -18,7 +18,7 @@ from plaudit.data.conversation import clean_text
 from plaudit.data.formats import append_judgements, content_hash, current_judgements, read_judgements, why_useless
 from plaudit.data.responses import by_prompt, distinct_responses
 from plaudit.data.split import split_by_prompt
-from plaudit.feedback.collect import Asked, by_chance, collect_judgements, drawn, drawn_annotators, question
+from plaudit.feedback.collect import by_chance, collect_judgements, drawn
 from plaudit.feedback.desk import Desk
 from plaudit.feedback.project import LOG, RESPONSES, open_store, queue_round
 from plaudit.feedback.records import Chosen, ProjectProgress
@@ -115,14 +115,13 @@ class Labels:
             tasks.sort(key=lambda task: content_hash([self.recipe.seed, task[0].id]))
         if queue.order == "random" or not tasks:
             chosen = [self._some(task) for task in tasks[:many]]
-            write_json(self._asked_file(index), {"asked": [_shown(task) for task in chosen]})
-            self._have_judged(chosen)
+            self._keep(index, {"asked": [_shown(task) for task in chosen]}, self._have_judged(chosen))
         else:
             self._collect_actively(index, tasks, many, asks)
 
-    def _have_judged(self, tasks: Sequence[Task]) -> list[Judgement]:
-        """Asks the annotators, and gives what they say of these tasks, now or at an earlier start."""
-        collect_judgements(
+    def _have_judged(self, tasks: Sequence[Task]) -> list[str]:
+        """What the annotators say of these tasks, now or at an earlier start: its ids in the log."""
+        said = collect_judgements(
             tasks,
             self.material.annotators(),
             per_prompt=self.recipe.feedback.judgements_per_prompt,
@@ -130,32 +129,26 @@ class Labels:
             path=self.log,
             costly=self.recipe.feedback.annotators == "endpoint",
         )
-        return self._said_to(self._asked_of(_shown(task) for task in tasks))
+        return [one.id for one in said]
 
-    def _asked_of(self, shown: Iterable[Shown]) -> set[Asked]:
-        """Who is asked about what was shown."""
-        many, seed = self.recipe.feedback.judgements_per_prompt, self.recipe.seed
-        annotators = self.material.annotators()
-        return {
-            (one.name, prompt, texts)
-            for prompt, texts in shown
-            for one in drawn_annotators(annotators, many, seed, prompt)
-        }
+    def _keep(self, index: int, asked: Mapping[str, object], said: Sequence[str]) -> None:
+        """Write down what a round's annotators were asked, and the ids of what they said. The log may hold more, of
+        another queue, or of annotators with other settings."""
+        write_json(self._asked_file(index), {**asked, "said": list(said)})
 
-    def _asked(self, index: int) -> set[Asked]:
-        """What a round's annotators are asked. The log may hold more, of another queue in the same folder."""
-        kept = self._asked_file(index)
-        if not kept.is_file():
+    def _said(self, index: int) -> list[str]:
+        kept = _content(self._asked_file(index))
+        if "said" not in kept:
             raise InputError(f"round {index} has no rankings yet: run `plaudit sample` (or `plaudit run`) first")
-        return self._asked_of(_read_asked(kept))
+        return kept["said"]
 
     def _asked_file(self, index: int) -> Path:
         return self.folder.path / f"round_{index}" / "asking" / ASKED
 
-    def _said_to(self, asked: Collection[Asked]) -> list[Judgement]:
-        """What has been said to these questions that a judge can learn from."""
-        said = read_judgements(self.log, format="native").items if self.log.exists() else ()
-        return [j for j in current_judgements(said) if question(j.annotator, j.prompt, j.responses) in asked]
+    def _usable(self, ids: Collection[str]) -> list[Judgement]:
+        """Those of these that a judge can learn from."""
+        logged = read_judgements(self.log, format="native").items if self.log.exists() else ()
+        return [one for one in current_judgements(logged) if one.id in ids]
 
     def _some(self, task: Task) -> Task:
         """Of the responses as many as are shown at a time, chosen by nobody."""
@@ -173,17 +166,20 @@ class Labels:
         kept = self._asked_file(index)
         whole = {prompt.id: (prompt, {clean_text(r.text): r for r in responses}) for prompt, responses in tasks}
         before, asked = _read_asked(kept, key), list[Shown]()
-        judged = self._said_to({one for i in range(index) for one in self._asked(i)})
+        said = [one for i in range(index) for one in self._said(i)]
+        of_before = len(said)
         while (done := len(asked)) < many:
             upto = min(many, math.ceil(done * (1 + queue.again_after) if done else queue.first / per_prompt))
             if len(before) < upto:
                 had = {prompt for prompt, _ in asked}
                 left = [task for task in tasks if task[0].id not in had]
+                judged = self._usable(set(said))
                 before = asked + self._next_questions(left, judged, done, upto, asks)
                 write_json(kept, {"key": key, "asked": before})
             now = before[done:upto]
-            judged += self._have_judged([(whole[p][0], [whole[p][1][text] for text in shown]) for p, shown in now])
+            said += self._have_judged([(whole[p][0], [whole[p][1][text] for text in shown]) for p, shown in now])
             asked += now
+        self._keep(index, {"key": key, "asked": asked}, said[of_before:])
 
     def _next_questions(
         self, left: Sequence[Task], judged: Sequence[Judgement], done: int, upto: int, asks: Asks
@@ -213,8 +209,8 @@ class Labels:
             standing = [j for j in current_judgements(loaded.items) if any(r.checkpoint in known for r in j.responses)]
             strangers = sum(j.annotator not in annotators for j in standing)
             standing = [j for j in standing if j.annotator in annotators]
-            asked = {one for i in range(index + 1) for one in self._asked(i)}
-            due = [j for j in standing if question(j.annotator, j.prompt, j.responses) in asked]
+            said = {one for i in range(index + 1) for one in self._said(i)}
+            due = [j for j in standing if j.id in said]
             standing, others = due, len(standing) - len(due)
             counts = {"not by the recipe's annotators": strangers, "not of the recipe's queue": others}
             unused = dict(loaded.left_out) | {reason: count for reason, count in counts.items() if count}
@@ -305,12 +301,16 @@ def _shown(task: Task) -> Shown:
     return prompt.id, tuple(clean_text(response.text) for response in responses)
 
 
-def _read_asked(kept: Path, key: str | None = None) -> list[Shown]:
+def _read_asked(kept: Path, key: str) -> list[Shown]:
     """What was asked; of a file with another key, or where there is none, nothing."""
-    content: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {"asked": []}
-    if key is not None and content.get("key") != key:
+    content = _content(kept)
+    if content.get("key") != key:
         return []
     return [(prompt, tuple(texts)) for prompt, texts in content["asked"]]
+
+
+def _content(kept: Path) -> dict[str, Any]:
+    return json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
 
 
 def _of(progress: ProjectProgress) -> str:

@@ -92,7 +92,7 @@ def test_another_queue_in_the_same_folder_leaves_no_more_than_its_quota(
         questions = {(prompt, tuple(texts)) for prompt, texts in asked}
         made = [one for one in logs[-1] if (one.prompt.id, tuple(r.text for r in one.responses)) in questions]
         if len(made) > quota:  # the other queue has asked two people the same
-            made = [one for one in made if one.annotator == drawn_annotators(people, 1, 0, one.prompt.id)[0].name]
+            made = [one for one in made if one.annotator == drawn_annotators(people, 1, 0, one.prompt)[0].name]
         decided = [one.id for one in made if len(one.ranking) > 1]
         assert len(made) == quota
         learned = json.loads((folder / "round_0" / "reward" / "manifest.json").read_text())["labels"]["judgements"]

@@ -73,6 +73,24 @@ def test_a_run_with_a_stand_in(tmp_path: Path, tiny_folder: Path) -> None:
     assert {one.annotator for one in made} == {"tiny:count_yes 1", "tiny:count_yes 2"}
 
 
+def test_a_judge_learns_from_what_annotators_say_as_they_are_set_now(tmp_path: Path, tiny_folder: Path) -> None:
+    """The log keeps what they said at another temperature, under the same names."""
+    learned: list[set[str]] = []
+    for temperature in (0.1, 9.0, 0.1):
+        stand_in = {"reward": "tiny:count_yes", "temperature": temperature}
+        recipe = tiny.recipe(tmp_path, tiny_folder, feedback={"annotators": "stand_in", "stand_in": stand_in})
+        for act in ("sft", "sample", "reward"):
+            folder = run_act(recipe, act, quiet=True)
+        learned.append(set(json.loads((folder / "manifest.json").read_text())["labels"]["judgements"]))
+        log = read_log(folder.parents[1] / "judgements.jsonl")[0]
+        (now,) = stand_ins(tiny.count_yes(), "tiny:count_yes", count=1, temperature=temperature, seed=recipe.seed)
+        says = {now.judge(one.prompt, one.responses, seed=recipe.seed).id for one in log}
+        decided = {one.id for one in log if len(one.ranking) > 1}
+        assert learned[-1] == says & decided
+    assert learned[0] == learned[2] != learned[1]
+    assert learned[0] | learned[1] == decided
+
+
 # -- an endpoint ----------------------------------------------------------------------------------------------------
 
 Reply = Callable[[dict[str, Any]], tuple[int, dict[str, str], Any]]
@@ -237,6 +255,7 @@ def test_the_spending_limit(judge: Endpoint, server: Server, tmp_path: Path) -> 
     assert len(read_log(log)[0]) == 2  # what was paid for is kept
     # The same again, with more money: nothing is paid for twice.
     before = len(server.requests)
-    collect_judgements(tasks, [judge], per_prompt=1, seed=0, path=log, costly=True)
+    heard = collect_judgements(tasks, [judge], per_prompt=1, seed=0, path=log, costly=True)
     assert len(server.requests) - before == 6
     assert len(read_log(log)[0]) == 5
+    assert [one.id for one in heard] == [one.id for one in read_log(log)[0]]

@@ -26,21 +26,22 @@ def collect_judgements(
 ) -> list[Judgement]:
     """Have each task judged by `per_prompt` different annotators, appending to `path` (judgements.jsonl).
 
-    Who gets which task is drawn by `seed`. What is already in the file is not written again. Returns what is new.
-    `costly`: annotators are not asked again about what they have judged, and what they say is written down as it comes,
-    so that nothing is paid for twice when this is stopped.
+    Who gets which task is drawn by `seed`. Returns what they say; what of it is already in the file is not written
+    again. `costly`: annotators are not asked again about what they have judged, and what they say is written down as it
+    comes, so that nothing is paid for twice when this is stopped.
     """
     if per_prompt > len(annotators):
         raise InputError(f"feedback.judgements_per_prompt is {per_prompt}, but there are {len(annotators)} annotators")
     log = read_log(path)[0] if path.exists() else []
     written = {j.id for j in log}
-    asked = {question(j.annotator, j.prompt, j.responses) for j in log} if costly else set[Asked]()
+    paid = {question(j.annotator, j.prompt, j.responses): j for j in log} if costly else dict[Asked, Judgement]()
+    said: list[Judgement] = []
     new: list[Judgement] = []
     for prompt, responses in tasks:
-        for annotator in drawn_annotators(annotators, per_prompt, seed, prompt.id):
-            if question(annotator.name, prompt, responses) in asked:
-                continue
-            judgement = annotator.judge(prompt, responses, seed=seed)
+        for annotator in drawn_annotators(annotators, per_prompt, seed, prompt):
+            before = paid.get(question(annotator.name, prompt, responses))
+            judgement = before or annotator.judge(prompt, responses, seed=seed)
+            said.append(judgement)
             if judgement.id not in written:
                 new.append(judgement)
                 written.add(judgement.id)
@@ -48,12 +49,12 @@ def collect_judgements(
                     append_judgements(path, [judgement])
     if not costly:
         append_judgements(path, new)
-    return new
+    return said
 
 
-def drawn_annotators(annotators: Sequence[Annotator], many: int, seed: int, prompt: str) -> list[Annotator]:
-    """Who judges a prompt (its id): so many, drawn anew for each."""
-    return sorted(annotators, key=lambda a: hashlib.sha256(f"{seed}/{prompt}/{a.name}".encode()).digest())[:many]
+def drawn_annotators(annotators: Sequence[Annotator], many: int, seed: int, prompt: Prompt) -> list[Annotator]:
+    """Who judges a prompt: so many, drawn anew for each."""
+    return sorted(annotators, key=lambda a: hashlib.sha256(f"{seed}/{prompt.id}/{a.name}".encode()).digest())[:many]
 
 
 def drawn(count: int, shown: int | None, seed: int, prompt: Prompt) -> tuple[int, ...]:
