@@ -47,6 +47,13 @@ real: real-arguments $(STAMP) ## run on a real model and real people's pairs: MO
 bench: $(STAMP) ## time and memory against the peers: MODEL=folder [DATA=folder] [BENCH='--runs 1 --only sft'] [BENCH=--quick]
 	$(BIN)/python benchmarks/bench.py $(if $(MODEL),--model '$(MODEL)') $(if $(DATA),--data '$(DATA)') $(BENCH)
 
+QUICK := bench active careless 'depth world' 'depth model' equal_reward heldout judges leash real_judge rivals scaling
+
+.PHONY: quick
+quick: $(STAMP) ## does every benchmark still work? With tiny models (half an hour)
+	@for each in $(QUICK); do set -- $$each; name=$$1; shift; \
+		echo "$$name $$*"; $(BIN)/python benchmarks/$$name.py $$* --quick || exit 1; done
+
 .PHONY: learn
 learn: $(STAMP) ## what is learned in what time (hours): MODEL=folder DATA=folder
 	@test -n "$(MODEL)" && test -n "$(DATA)" \
