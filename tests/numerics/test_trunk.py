@@ -72,6 +72,20 @@ def test_logprobs_of_a_ragged_batch_equal_those_of_each_response_alone(kind: str
     torch.testing.assert_close(found.double(), torch.tensor(expected, dtype=torch.float64), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("depth", [0, 1])
+@torch.no_grad()
+def test_a_window_holds_beside_a_shared_prompt(depth: int) -> None:
+    """Three lines of one micro-batch: one longer than the window, two answers to one prompt, one that is short."""
+    made = tiny.trunk("gemma3_text", depth)
+    prompt, one, other, long, short = tiny.sequences([4, 5, 5, 30, 9])
+    bundles = [bundle(long[:20], [long[20:]]), bundle(prompt, [one, other]), bundle(short[:3], [short[3:]])]
+    found = last_states(made, bundles, part=None)
+    rows = [long, torch.cat([prompt, one]), torch.cat([prompt, other]), short]
+    for state, tokens in zip(found, rows, strict=True):
+        single = made.model.base_model(input_ids=tokens[None]).last_hidden_state[0, -1]  # pyright: ignore
+        torch.testing.assert_close(state, single, atol=1e-4, rtol=1e-4)
+
+
 @torch.no_grad()
 def test_the_last_state_is_that_of_the_last_real_token() -> None:
     made = tiny.trunk("gpt2")

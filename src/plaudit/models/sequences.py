@@ -100,11 +100,27 @@ def run(
     )
 
 
-def run_top(
-    trunk: Trunk, bundles: Sequence[Bundle], *, part: str | None, read: Sequence[Sequence[int]] | None = None
-) -> Tensor:
-    """States of a micro-batch of bundles, as `run` gives them: of token ids, or of boundary states that are there."""
-    return run(trunk, run_lower(trunk, bundles), part=part, mode="top", read=read)
+def run_top(trunk: Trunk, bundles: Sequence[Bundle], *, part: str | None, read: Sequence[Sequence[int]]) -> Tensor:
+    """The states [n, D] that are read of a micro-batch of bundles, be they of token ids or of boundary states."""
+    given = run_lower(trunk, bundles)
+    passes = passes_of(trunk, bundles)
+    if len(passes) == 1:
+        return run(trunk, given, part=part, mode="top", read=read)
+    found: dict[int, Tensor] = {}
+    for rows in passes:
+        states_nD = run(trunk, [given[r] for r in rows], part=part, mode="top", read=[read[r] for r in rows])
+        found |= zip(rows, states_nD.split([len(read[r]) for r in rows]), strict=True)
+    return torch.cat([found[row] for row in range(len(bundles))])
+
+
+def passes_of(trunk: Trunk, bundles: Sequence[Bundle]) -> list[list[int]]:
+    """Which bundles may be padded together. What several responses to a prompt may see is said token by token, and
+    layers that look through a window forget it then: lines longer than the window go by themselves."""
+    several = [row for row, one in enumerate(bundles) if len(one.lengths) > 1]
+    if not several or max(map(len, bundles)) <= trunk.window:
+        return [list(range(len(bundles)))]
+    alone = [row for row, one in enumerate(bundles) if len(one.lengths) == 1]
+    return [rows for rows in (several, alone) if rows]
 
 
 @torch.no_grad()
@@ -117,13 +133,14 @@ def run_lower(trunk: Trunk, bundles: Sequence[Bundle], *, tokens_per_batch: int 
     unknown = [rest for one in given if (rest := without(known, one)) is not None]
     budget = tokens_per_batch or trunk.tokens_per_batch
     for rows in token_budget_batches([len(rest) for rest in unknown], budget):
-        chosen = [unknown[r] for r in rows]
-        for rest, states_SD in zip(chosen, run(trunk, chosen, part=None, mode="lower"), strict=True):
-            # A copy, so that no padding is kept with it.
-            found = replace(rest, inputs=states_SD[: len(rest)].clone())
-            for key, states in zip(keys_of(rest), parts_of(found), strict=True):
-                known[key] = states
-                trunk.memory.put(key, states)
+        batch = [unknown[r] for r in rows]
+        for chosen in ([batch[i] for i in places] for places in passes_of(trunk, batch)):
+            for rest, states_SD in zip(chosen, run(trunk, chosen, part=None, mode="lower"), strict=True):
+                # A copy, so that no padding is kept with it.
+                found = replace(rest, inputs=states_SD[: len(rest)].clone())
+                for key, states in zip(keys_of(rest), parts_of(found), strict=True):
+                    known[key] = states
+                    trunk.memory.put(key, states)
     return [
         replace(one, inputs=torch.cat([known[key] for key in keys_of(one)])) if one.inputs.dim() == 1 else one
         for one in bundles
