@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from plaudit.progress import Phases
 from plaudit.recipe import PPO, Adapter, Optimizer
 from plaudit.rl.ppo import Learner
 from plaudit.rl.rollout import POLICY, collect
-from plaudit.types import RewardFunction, Rollout
+from plaudit.types import Prompt, RewardFunction, Rollout
 
 GRIDS = ("logprobs_BT", "sampler_logprobs_BT", "ref_logprobs_BT", "values_BT")
 LORA = Adapter(rank=4, alpha=8.0)
@@ -48,7 +49,13 @@ def ready(settings: PPO, kind: str = "llama", *, moved: bool = True, split_depth
 
 
 def rolled_out(
-    learner: Learner, made: Trunk, settings: PPO, *, step: int = 0, reward: RewardFunction | None = None
+    learner: Learner,
+    made: Trunk,
+    settings: PPO,
+    *,
+    step: int = 0,
+    reward: RewardFunction | None = None,
+    prompts: Sequence[Prompt] = (),
 ) -> Rollout:
     made.memory.renew()
     return collect(
@@ -57,7 +64,7 @@ def rolled_out(
         made.decoder(POLICY),
         tiny.chat(),
         reward or tiny.CountWord(),
-        tiny.questions(settings.prompts_per_step),
+        prompts or tiny.questions(settings.prompts_per_step),
         settings,
         seed=0,
         step=step,

@@ -50,6 +50,8 @@ def make_judge(
     judge.centre(*own)
     judge.learn_what_is_usual(answers_of(training), answers_of(unseen))
     judge.save(folder)
+    if not judge.has_classifier:
+        workshop.folder.say("transformers has no sequence classifier of this family: only Plaudit can open the judge")
     figures = report_on_judge(judge, unseen, resamples=recipe.evaluation.resamples, seed=recipe.seed)
     figures["deviation"] = dict(zip(objectives, judge.scale_EO.mean(dim=0).tolist(), strict=True))
     ceiling = ceiling_of([*training, *unseen])

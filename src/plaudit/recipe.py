@@ -32,7 +32,7 @@ class Model(Section):
     quantise: Literal["none", "nf4"] = "none"
     """nf4: the linear layers of the frozen trunk are held in 4 bits (needs plaudit[quantised], and adapters that are
     LoRA). Models that are written are whole again."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     chat_template: Path | None = None
     """A Jinja file that replaces the tokenizer's own template."""
     split_depth: Annotated[int, Field(ge=0)] = 0

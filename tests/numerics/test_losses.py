@@ -272,3 +272,18 @@ def test_a_stepper_goes_on_from_its_state_to_the_bit() -> None:
     assert second.place == 3
     walk(broken, second, 3)
     assert torch.equal(straight, broken)
+
+
+def test_a_state_that_was_read_goes_where_its_parameters_are() -> None:
+    """Files are read to the CPU; `meta` stands for any other device."""
+    weight = nn.Parameter(torch.tensor([1.0, -2.0]))
+    taking = stepper(1.0, weight)
+    weight.square().sum().backward()
+    taking.step("here")
+    elsewhere = nn.Parameter(torch.empty(2, device="meta"))
+    again = stepper(1.0, elsewhere)
+    again.load_state(taking.state())
+    state = again.optimizer.state[elsewhere]
+    assert {key: value.device.type for key, value in state.items()} == {
+        "step": "cpu", "exp_avg": "meta", "exp_avg_sq": "meta",
+    }  # fmt: skip

@@ -147,3 +147,15 @@ def test_annotators_are_found_by_a_judge_that_begins_anew(tmp_path: Path, monkey
     assert steps == [False, True, True, True]  # it learned on the way
     assert heard == [8]
     assert all(torch.equal(a, b) for a, b in zip(judge.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("ties", ["half", "davidson", "rao_kupper"])
+def test_finding_annotators_leaves_no_gradient_behind(ties: Any, tmp_path: Path) -> None:
+    judge = RewardModel(tiny.trunk(), tiny.chat(), ["overall"], part="reward", adapter=Adapter(rank=4), seed=0)
+    ranked = [tiny.judgement(p, ["yes", "no"], [[0], [1]], annotator="ann") for p in tiny.questions(16)]
+    likelihood = Likelihood(annotators="reliability", ties=ties)
+    config = Reward(likelihood=likelihood, batch_size=4)
+    model = JudgementModel(likelihood, objectives=1, annotators=["ann"])
+    with Journal(tmp_path, quiet=True) as journal:
+        train.find_annotators(judge, model, train.prepare(judge, model, ranked), config, seed=0, journal=journal)
+    assert all(parameter.grad is None for parameter in [*judge.parameters(), *model.parameters()])

@@ -74,6 +74,28 @@ def test_the_mask_is_used_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert honest["value"] == pytest.approx(masked_mean(rollout.values_BT, rollout.response_mask_BT).item())
 
 
+def test_a_prompt_that_is_drawn_twice_gets_other_answers() -> None:
+    """Those that it would have had as so many samples of one."""
+    settings = config(responses_per_prompt=2)
+    learner, made = ready(settings)
+    one, other = tiny.questions(2)
+    once = rolled_out(learner, made, config(responses_per_prompt=4), prompts=[one])
+    twice = rolled_out(learner, made, settings, prompts=[one, other, one])
+    assert (*twice.texts[:2], *twice.texts[4:]) == once.texts
+    assert len(set(once.texts)) > 1
+
+
+def test_states_are_held_once() -> None:
+    """What the bundles have is forgotten; where there was no room for all, what there is helps on."""
+    settings = config()
+    for gigabytes, kept in ((1.0, False), (4e-6, True)):
+        made = Trunk(tiny.model(), 1, boundary_gigabytes=gigabytes)
+        learner = Learner(made, settings, seed=0, value_start=None)
+        rollout = rolled_out(learner, made, settings)
+        assert all(one.inputs.dim() == (1 if kept else 2) for one in rollout.bundles)
+        assert bool(made.memory._states) == kept  # pyright: ignore[reportPrivateUsage]
+
+
 def test_a_sampler_that_agrees_weighs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In float32 the cap changes no bit; in bfloat16 the mismatch is there, and logged."""
     seen: list[tuple[dict[str, float], Trunk]] = []

@@ -5,18 +5,30 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tokenizers import AddedToken, Tokenizer, pre_tokenizers
+from tokenizers.models import WordLevel
 from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+)
 
 import tiny
+from plaudit.data.chat import Chat
+from plaudit.models.trunk import Trunk
 from plaudit.recipe import Adapter
 from plaudit.reward.model import RewardModel
-from plaudit.reward.ready import Checked, RewardAway, Service, open_reward
+from plaudit.reward.ready import Checked, Classifier, RewardAway, Service, open_reward
 from plaudit.types import InputError, Prompt, RewardFunction
 
 Reply = Callable[[dict[str, Any]], tuple[int, Any]]
@@ -85,6 +97,65 @@ def test_an_exported_judge_scores_as_it_did(tmp_path: Path, monkeypatch: pytest.
     tokenizer.write_text(json.dumps(settings))
     with pytest.raises(InputError, match="no chat template"):
         open_reward(str(tmp_path / "model"), device="cpu")
+
+
+def mended(*, special: tuple[str, ...], template: str = tiny.TEMPLATE) -> Chat:
+    """A chat on tiny's words with fewer special tokens, or another template."""
+    core = Tokenizer(WordLevel({word: i for i, word in enumerate(tiny.VOCABULARY)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    core.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    made = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<end>")
+    made.chat_template = template
+    return Chat(made)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "chat",
+    [
+        mended(special=tiny.SPECIAL, template=tiny.TEMPLATE.replace("<end> ", "<end> blue ")),
+        mended(special=("<end>",)),  # no token is free to pad with
+        mended(special=("<end>", "<user>", "<bot>", "<unk>")),  # the one that is free has the id 0
+    ],
+    ids=["a tail behind the EOS", "no spare token", "a pad whose id is 0"],
+)
+def test_an_exported_judge_reads_at_the_eos(chat: Chat, tmp_path: Path) -> None:
+    judge = RewardModel(tiny.trunk(), chat, ["overall"], part="reward", adapter=Adapter(rank=4, alpha=8.0), seed=5)
+    tiny.move(judge.trunk, "reward", by=0.05)
+    prompts, texts = tiny.questions(7), tiny.answers(7)
+    judge.centre(prompts, texts)
+    judge.save(tmp_path)
+    opened = open_reward(str(tmp_path / "model"), device="cpu")
+    torch.testing.assert_close(opened(prompts, texts), judge(prompts, texts), atol=1e-4, rtol=1e-4)
+    # Transformers alone, on a padded batch of what ends with the EOS.
+    theirs: Any = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    rows = [list(chat.encode(p, t).tokens) for p, t in zip(prompts, texts, strict=True)]
+    batch = tokenizer.pad({"input_ids": rows}, return_tensors="pt")
+    assert not bool(batch["attention_mask"].all())
+    with torch.no_grad():
+        logits = theirs(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    found = (logits - torch.tensor(theirs.config.reward_offset)) / torch.tensor(theirs.config.reward_scale)
+    torch.testing.assert_close(found, judge(prompts, texts), atol=1e-4, rtol=1e-4)
+    # A configuration that knows no padding takes the tokenizer's, be its id 0.
+    theirs.config.pad_token_id = None
+    assert Classifier(theirs, tokenizer, name="theirs").model.config.pad_token_id == tokenizer.pad_token_id  # pyright: ignore
+
+
+def test_a_judge_of_a_family_without_a_classifier_is_saved(tmp_path: Path) -> None:
+    ids: dict[str, Any] = {"bos_token_id": None, "eos_token_id": tiny.END, "pad_token_id": tiny.PAD}
+    shape = tiny.COMMON | {"num_key_value_heads": 2, "num_hidden_layers": 2, "vocab_size": len(tiny.VOCABULARY)}
+    torch.manual_seed(0)
+    network = AutoModelForCausalLM.from_config(AutoConfig.for_model("granite", **shape, **ids)).eval()
+    judge, again = (
+        RewardModel(Trunk(deepcopy(network)), tiny.chat(), ["overall"], part="reward", adapter=Adapter(rank=4), seed=5)
+        for _ in range(2)
+    )
+    judge.save(tmp_path)
+    assert not (tmp_path / "model").exists()
+    again = RewardModel.load(tmp_path, again.trunk, tiny.chat(), part="again")
+    prompts, texts = tiny.questions(3), tiny.answers(3)
+    assert torch.equal(again(prompts, texts), judge(prompts, texts))
 
 
 def test_what_is_no_classifier(tmp_path: Path) -> None:

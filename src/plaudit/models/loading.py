@@ -18,9 +18,9 @@ transformers_logging.disable_progress_bar()
 
 
 def choose_device(wish: str) -> torch.device:
-    """ "auto": CUDA, then Apple's MPS, then the CPU."""
+    """ "auto": CUDA, else the CPU."""
     if wish == "auto":
-        wish = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        wish = "cuda" if torch.cuda.is_available() else "cpu"
     if wish == "cuda" and not torch.cuda.is_available():
         raise InputError(
             "model.device is cuda, but this machine has no CUDA device that torch can use; set model.device: auto"

@@ -125,4 +125,7 @@ class Stepper:
         for i, parameter in enumerate(self.parameters):
             mine = {key.split(".", 1)[1]: value for key, value in tensors.items() if key.startswith(f"{i}.")}
             if mine:
-                self.optimizer.state[parameter] = mine
+                # AdamW counts its steps on the CPU, wherever its moments are.
+                self.optimizer.state[parameter] = {
+                    key: value if key == "step" else value.to(parameter.device) for key, value in mine.items()
+                }

@@ -130,7 +130,7 @@ class JudgementModel(nn.Module):
         nobody contradicts. What is wrong with the judge is found with them and is nobody's fault: a slope, since its
         scores are too small at first, and a chance to have a pair the wrong way round.
         """
-        scores_BO = torch.cat(list(scores)).detach()
+        scores_BO = torch.cat(list(scores)).detach().to(self.mistakes_A.device)
         # Of a ranking's C(K,2) pairs, K - 1 are news.
         news_R = torch.tensor([len(one.ranks_K) - 1.0 for one in said], device=scores_BO.device)
         log_slope, own = (torch.tensor(x, device=scores_BO.device, requires_grad=True) for x in (0.0, -1.0))
@@ -146,7 +146,8 @@ class JudgementModel(nn.Module):
 
         solver.step(cost)
         for parameter in found:
-            parameter.requires_grad_(False).grad = None
+            parameter.requires_grad_(False)
+        self.zero_grad()
 
     def prior(self) -> Tensor:
         """What it costs annotators to be unusual, in nats: few judgements say little of who made them."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification
+from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoModelForSequenceClassification
 
 from plaudit.data.batching import token_budget_batches
 from plaudit.data.chat import Chat
@@ -20,6 +20,9 @@ from plaudit.models.trunk import Trunk
 from plaudit.recipe import Adapter
 from plaudit.reward.familiarity import Familiarity
 from plaudit.types import Bundle, InputError, Judged, Prompt
+
+PAD = "<|pad|>"
+"""A token for padding, where a tokenizer has none to spare."""
 
 
 class RewardModel:
@@ -132,7 +135,8 @@ class RewardModel:
     # -- on disk ------------------------------------------------------------------------------------------------
 
     def save(self, folder: Path, *, export: bool = True) -> None:
-        """`judge.safetensors` and `.json` are the truth; `model/` opens with AutoModelForSequenceClassification."""
+        """`judge.safetensors` and `.json` are the truth; `model/`, where transformers has such a class for the family,
+        opens with AutoModelForSequenceClassification."""
         tensors = {f"part.{k}": v for k, v in self.trunk.part(self.part).state_dict().items()}
         tensors |= {"head.weight_EOD": self.head.weight_EOD, "offset_EO": self.offset_EO, "scale_EO": self.scale_EO}
         tensors |= self.familiarity.tensors() if self.familiarity is not None else {}
@@ -141,22 +145,34 @@ class RewardModel:
         (folder / "judge.json").write_text(json.dumps(about, indent=2) + "\n")
         if export:
             save_peft(self.trunk, self.part, folder / "adapter", task="SEQ_CLS")
-            self.export(folder / "model")
+            if self.has_classifier:
+                self.export(folder / "model")
+
+    @property
+    def has_classifier(self) -> bool:
+        """Whether transformers has a sequence classifier for the trunk's family."""
+        return type(self.trunk.model.config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
     def export(self, folder: Path) -> None:
-        """A merged sequence classifier: its logits less the offset in its config are the judge's scores."""
+        """A merged sequence classifier: its logits less the offset in its config are the judge's scores of what ends
+        with the EOS, without what a template writes behind it."""
         merged = self.trunk.decoding_copy(self.part)
         config = copy.deepcopy(merged.config)
         config.id2label = dict(enumerate(self.objectives))
         config.label2id = {o: i for i, o in enumerate(self.objectives)}
-        config.pad_token_id = self.chat.pad_id
         weight_OD, offset_O = self.as_one()
         config.reward_offset, config.reward_scale = offset_O.tolist(), [1.0] * len(self.objectives)
         classifier = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
         classifier.base_model.load_state_dict(merged.base_model.state_dict())
         classifier.score.weight.data.copy_(weight_OD)
+        tokenizer = copy.deepcopy(self.chat.tokenizer)
+        if self.chat.pad_id in self.chat.eos_ids:  # the last token that is not padding is looked for
+            tokenizer.add_special_tokens({"pad_token": PAD})
+        if tokenizer.pad_token_id >= self.trunk.vocabulary:
+            classifier.resize_token_embeddings(tokenizer.pad_token_id + 1, mean_resizing=False)
+        classifier.config.pad_token_id = tokenizer.pad_token_id
         classifier.save_pretrained(folder, safe_serialization=True)
-        self.chat.save(folder)
+        tokenizer.save_pretrained(str(folder))
 
     @classmethod
     def load(cls, folder: Path, trunk: Trunk, chat: Chat, *, part: str = "reward") -> RewardModel:

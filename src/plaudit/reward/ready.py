@@ -18,6 +18,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 
 from plaudit.answers import ask
 from plaudit.data.batching import token_budget_batches
+from plaudit.data.chat import Chat
 from plaudit.models.costs import tokens_at_a_time
 from plaudit.models.loading import choose_device, may_be_model
 from plaudit.plugins import resolve_plugin
@@ -73,7 +74,8 @@ class Classifier:
     """A sequence classifier with its own tokenizer and chat template, which it reads conversations by.
 
     One label is one objective; several are named as its configuration names them. An offset and a scale in the
-    configuration (Plaudit's own exports have them) are applied.
+    configuration, which Plaudit's own exports have, are applied, and a response then ends with its EOS, as the judge
+    has learned it, whatever the template writes behind that.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, name: str) -> None:
@@ -88,8 +90,10 @@ class Classifier:
         self.context = int(getattr(config.get_text_config(), "max_position_embeddings", 1 << 30))
         if not tokenizer.chat_template:
             raise InputError(f"{name}: its tokenizer has no chat template, so it cannot be shown a conversation")
+        self.chat = Chat(tokenizer) if hasattr(config, "reward_offset") else None
         if config.pad_token_id is None:
-            config.pad_token_id = tokenizer.pad_token_id or tokenizer.eos_token_id
+            pad = tokenizer.pad_token_id
+            config.pad_token_id = tokenizer.eos_token_id if pad is None else pad
 
     @classmethod
     def open(cls, name: str, *, device: str = "auto") -> Classifier:
@@ -119,10 +123,13 @@ class Classifier:
         return (scores_BO - self.offset_O) / self.scale_O
 
     def _tokens(self, prompt: Prompt, response: str) -> list[int]:
-        turns = [{"role": turn.role, "content": turn.content} for turn in prompt.messages]
-        turns.append({"role": "assistant", "content": response})
-        text = cast(str, self.tokenizer.apply_chat_template(turns, tokenize=False))
-        tokens = cast(list[int], self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        if self.chat is not None:
+            tokens = list(self.chat.encode(prompt, response).tokens)
+        else:
+            turns = [{"role": turn.role, "content": turn.content} for turn in prompt.messages]
+            turns.append({"role": "assistant", "content": response})
+            text = cast(str, self.tokenizer.apply_chat_template(turns, tokenize=False))
+            tokens = cast(list[int], self.tokenizer(text, add_special_tokens=False)["input_ids"])
         if len(tokens) > self.context:
             raise InputError(
                 f"{self.name}: a prompt with its response has {len(tokens)} tokens, its context is {self.context}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 
@@ -41,7 +42,7 @@ def collect(
 ) -> Rollout:
     """Sample K responses to each prompt with `decoder` (the policy, merged), score them, and read log-probs and
     values off the trunk. Nothing here has a gradient. `phases` takes the seconds of generate, reward and score."""
-    repeated = [(prompt, k) for prompt in prompts for k in range(config.responses_per_prompt)]
+    repeated = numbered(prompts, config.responses_per_prompt)
     prompt_tokens = [torch.tensor(chat.prompt_ids(prompt)) for prompt, _ in repeated]
     sampling = sampling_of(config, seed)
     keys = [sample_key(seed, step, prompt.id, k) for prompt, k in repeated]
@@ -65,6 +66,8 @@ def collect(
     recompute = recomputes(trunk, config)
     with phases("score"):
         bundles = bundles_of(trunk, prompt_tokens, sampled)
+        if all(one.inputs.dim() > 1 for one in bundles):
+            trunk.memory.forget()  # the bundles have a copy of what is read from here on
         logprobs_BT, ref_logprobs_BT, values_BT = read_off(
             trunk, value_head, bundles, tokens_BT, mask_BT, config, policy=recompute
         )
@@ -83,6 +86,16 @@ def collect(
         unfamiliar_B=is_unfamiliar(said),
         bundles=tuple(bundles),
     )
+
+
+def numbered(prompts: Sequence[Prompt], each: int) -> list[tuple[Prompt, int]]:
+    """Each prompt so many times, with the number of the sample: a prompt that is drawn twice gets other answers."""
+    seen: Counter[str] = Counter()
+    rows: list[tuple[Prompt, int]] = []
+    for prompt in prompts:
+        rows += [(prompt, seen[prompt.id] + k) for k in range(each)]
+        seen[prompt.id] += each
+    return rows
 
 
 def sampling_of(config: PPO | Sample, seed: int) -> Sampling:
