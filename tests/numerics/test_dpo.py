@@ -144,5 +144,12 @@ def test_objectives_that_weigh_nothing_are_left_out(tmp_path: Path) -> None:
     assert len(prepare(trunk, tiny.chat(), mixed, CONFIG, {"helpful": 0.0})) == 3
     weights = [one.weight for one in prepare(trunk, tiny.chat(), mixed, CONFIG, {"harmless": 2.0})]
     assert weights == [1.0, 1.0, 2.0, 2.0, 2.0]
-    with Journal(tmp_path, quiet=True) as journal, pytest.raises(InputError, match="no rankings are left"):
-        dpo(trunk, tiny.chat(), [], [], CONFIG, objective_weights={}, seed=0, journal=journal, folder=tmp_path)
+    for given, wrong, message in (
+        ([], {}, "no rankings are left"),
+        (mixed, {"helpful": 0.0, "harmless": 0.0}, "every objective weighs 0"),
+        (mixed, {"helpfull": 2.0}, "names helpfull, but the rankings' objectives are harmless, helpful"),
+    ):
+        with Journal(tmp_path, quiet=True) as journal, pytest.raises(InputError, match=message):
+            dpo(
+                trunk, tiny.chat(), given, [], CONFIG, objective_weights=wrong, seed=0, journal=journal, folder=tmp_path
+            )

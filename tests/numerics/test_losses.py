@@ -198,6 +198,8 @@ def test_the_adaptive_coefficient() -> None:
     assert controller.coefficient == pytest.approx(0.101 * 1.02)
     controller.update(-3.0, 500)  # far too little as well
     assert controller.coefficient == pytest.approx(0.101 * 1.02 * 0.9)
+    controller.update(-3.0, 9000)  # one step is one correction, however many episodes it has
+    assert controller.coefficient == pytest.approx(0.101 * 1.02 * 0.9 * 0.8)
 
 
 def test_the_fixed_coefficient_stays() -> None:

@@ -88,3 +88,9 @@ def test_standardised_by_hand() -> None:
     scaled = Standardised(reward, [prompt_of("?")] * 2, ["a", "b"])
     assert scaled.objectives == ("helpful", "harmless")
     assert scaled([prompt_of("?")], ["c"]).tolist() == [[2.0, -2.0]]
+
+
+def test_answers_that_score_the_same_say_nothing_of_the_scale() -> None:
+    reward = Table({"a": (1.0, 0.0), "b": (1.0, 10.0), "c": (4.0, -5.0)})
+    scaled = Standardised(reward, [prompt_of("?")] * 2, ["a", "b"])
+    assert scaled([prompt_of("?")], ["c"]).tolist() == [[3.0, -2.0]]

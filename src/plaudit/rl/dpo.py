@@ -66,8 +66,14 @@ def dpo(
 
     It starts as the trunk itself, which is the reference too. Returns the last step's metrics.
     """
-    if not training:
-        raise InputError("no rankings are left to train the policy on")
+    objectives = sorted({one.objective for one in [*training, *held_out]})
+    if unknown := sorted(set(objective_weights) - set(objectives)):
+        raise InputError(
+            f"ppo.objective_weights names {', '.join(unknown)}, but the rankings' objectives are "
+            f"{', '.join(objectives)}"
+        )
+    if not any(objective_weights.get(one.objective, 1.0) for one in training):
+        raise InputError("no rankings are left to train the policy on: every objective weighs 0, or there are none")
     trunk.add_part(POLICY, config.adapter.kind, rank=config.adapter.rank, alpha=config.adapter.alpha, seed=seed)
     shown, testing = (prepare(trunk, chat, some, config, objective_weights) for some in (training, held_out))
     steps_per_epoch = math.ceil(len(shown) / config.batch_size)
