@@ -15,9 +15,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from plaudit.data.conversation import clean_text
-from plaudit.data.formats import append_judgements, content_hash, current_judgements, read_judgements, why_useless
+from plaudit.data.formats import (
+    append_judgements,
+    content_hash,
+    current_judgements,
+    read_judgements,
+    read_log,
+    why_useless,
+)
 from plaudit.data.responses import by_prompt, distinct_responses
 from plaudit.data.split import split_by_prompt
+from plaudit.feedback.accounts import PERSON
 from plaudit.feedback.collect import by_chance, collect_judgements, drawn
 from plaudit.feedback.desk import Desk
 from plaudit.feedback.project import LOG, RESPONSES, open_store, queue_round
@@ -27,7 +35,7 @@ from plaudit.material import Material
 from plaudit.progress import Journal
 from plaudit.recipe import Recipe
 from plaudit.run_folder import Result, RunFolder, read_manifest, read_rows, write_json
-from plaudit.types import Demonstration, InputError, Judgement, Prompt, Question, Response
+from plaudit.types import Annotator, Demonstration, InputError, Judgement, Prompt, Question, Response
 
 FIGURES = (
     "tie_share", "agreement", "decided_agreement", "alpha", "kendall_tau", "ceiling", "first_preferred",
@@ -123,7 +131,7 @@ class Labels:
         """What the annotators say of these tasks, now or at an earlier start: its ids in the log."""
         said = collect_judgements(
             tasks,
-            self.material.annotators(),
+            self.annotators,
             per_prompt=self.recipe.feedback.judgements_per_prompt,
             seed=self.recipe.seed,
             path=self.log,
@@ -134,13 +142,28 @@ class Labels:
     def _keep(self, index: int, asked: Mapping[str, object], said: Sequence[str]) -> None:
         """Write down what a round's annotators were asked, and the ids of what they said. The log may hold more, of
         another queue, or of annotators with other settings."""
-        write_json(self._asked_file(index), {**asked, "said": list(said)})
+        write_json(self._asked_file(index), {**asked, "by": self._annotators_key(), "said": list(said)})
 
     def _said(self, index: int) -> list[str]:
         kept = _content(self._asked_file(index))
         if "said" not in kept:
             raise InputError(f"round {index} has no rankings yet: run `plaudit sample` (or `plaudit run`) first")
+        if kept.get("by") != self._annotators_key():
+            raise InputError(
+                f"the rankings of round {index} were made under other settings of `feedback`: run `plaudit sample` "
+                "(or `plaudit run`), which has them made as the recipe has it now"
+            )
         return kept["said"]
+
+    def _annotators_key(self) -> str:
+        """Of what decides who says what: the queue, and the annotators as they are set."""
+        feedback = self.recipe.feedback
+        told = {"annotators", "judgements_per_prompt", "queue", "stand_in"}
+        return content_hash([feedback.model_dump(mode="json", include=told), [a.name for a in self.annotators]])
+
+    @cached_property
+    def annotators(self) -> list[Annotator]:
+        return self.material.annotators()
 
     def _asked_file(self, index: int) -> Path:
         return self.folder.path / f"round_{index}" / "asking" / ASKED
@@ -204,7 +227,7 @@ class Labels:
             standing, unused = list(loaded.items), dict(loaded.left_out)
         else:
             loaded = read_judgements(self.log, format="native")
-            known, annotators = set(checkpoints), {one.name for one in self.material.annotators()}
+            known, annotators = set(checkpoints), {one.name for one in self.annotators}
             # Among a round's new answers may be one that PPO gave on its way, which is no checkpoint's.
             standing = [j for j in current_judgements(loaded.items) if any(r.checkpoint in known for r in j.responses)]
             strangers = sum(j.annotator not in annotators for j in standing)
@@ -233,8 +256,12 @@ class Labels:
             said = desk.judgements(up_to_round=index)
             if not said:
                 raise InputError("people have judged nothing that counts: `plaudit feedback report` says why")
-            for path in (folder / LOG, self.log):
-                _write(path, said)
+            _write(folder / LOG, said)
+            # What others have said in this run stays: an endpoint's judgements were paid for.
+            logged = read_log(self.log)[0] if self.log.exists() else []
+            mine = {one.id for one in said}
+            others = [one for one in logged if not one.annotator.startswith(f"{PERSON}-") and one.id not in mine]
+            _write(self.log, [*others, *said])
             made = {"judgements": len(said), "annotators": len({one.annotator for one in said})}
             found = figures_to_dict(desk.figures())
             return made | {key: found[key] for key in FIGURES}

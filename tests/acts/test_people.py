@@ -261,6 +261,27 @@ def test_the_words_of_who_is_erased_leave_the_logs(tmp_path: Path, tiny_folder: 
     desk.store.close()
 
 
+def test_what_others_said_stays_when_people_take_over(tmp_path: Path, tiny_folder: Path) -> None:
+    simulated = tiny.recipe(tmp_path, tiny_folder)
+    log = run_act(simulated, "sft", quiet=True).parents[1] / "judgements.jsonl"
+    run_act(simulated, "sample", quiet=True)
+    before = log.read_text().splitlines()
+    recipe = by_people(tmp_path, tiny_folder, queue={"quota": 3})
+    desk = open_store(log.parent, recipe)
+    ada = person(desk, "Ada")
+    at_work = threading.Thread(target=lambda: run_act(recipe, "sample", quiet=True))
+    at_work.start()
+    said: list[str] = []
+    while len(said) < 3:
+        time.sleep(0.05)
+        said += rank(desk, ada, 3 - len(said))
+    at_work.join()
+    desk.store.close()
+    after = log.read_text().splitlines()
+    assert after[: len(before)] == before
+    assert [json.loads(line)["id"] for line in after[len(before) :]] == said
+
+
 def test_a_log_is_taken_over_once_and_its_tasks_are_queued_once(tmp_path: Path, tiny_folder: Path) -> None:
     folder = run(tiny.recipe(tmp_path, tiny_folder), quiet=True).folder
     made = len((folder / "judgements.jsonl").read_text().splitlines())

@@ -91,6 +91,18 @@ def test_a_judge_learns_from_what_annotators_say_as_they_are_set_now(tmp_path: P
     assert learned[0] | learned[1] == decided
 
 
+def test_a_judge_is_not_trained_on_what_other_settings_asked_for(tmp_path: Path, tiny_folder: Path) -> None:
+    recipe = tiny.recipe(tmp_path, tiny_folder)
+    for act in ("sft", "sample"):
+        run_act(recipe, act, quiet=True)
+    for feedback in ({"judgements_per_prompt": 2}, {"queue": {"quota": 3}}):
+        other = tiny.recipe(tmp_path, tiny_folder, feedback=feedback)
+        with pytest.raises(InputError, match="round 0 were made under other settings of `feedback`"):
+            run_act(other, "reward", quiet=True)
+        run_act(other, "sample", quiet=True)
+        run_act(other, "reward", quiet=True)
+
+
 # -- an endpoint ----------------------------------------------------------------------------------------------------
 
 Reply = Callable[[dict[str, Any]], tuple[int, dict[str, str], Any]]
@@ -259,3 +271,10 @@ def test_the_spending_limit(judge: Endpoint, server: Server, tmp_path: Path) -> 
     assert len(server.requests) - before == 6
     assert len(read_log(log)[0]) == 5
     assert [one.id for one in heard] == [one.id for one in read_log(log)[0]]
+    # What is asked for otherwise is another judgement, by another annotator.
+    before = len(server.requests)
+    brief = replace(judge, instructions="Prefer the shorter one.")
+    assert brief.name.startswith(f"{judge.name} (")
+    collect_judgements(tasks, [brief], per_prompt=1, seed=0, path=log, costly=True)
+    assert len(server.requests) - before == 10
+    assert {one.annotator for one in read_log(log)[0]} == {judge.name, brief.name}

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 Act = Literal["sft", "sample", "reward", "ppo", "evaluate"]
 ACTS: Mapping[Act, str] = {
     "sft": "Act I: fine-tune the model on demonstrations.",
-    "sample": "Act II: sample responses to prompts, for people to rank.",
-    "reward": "Act II: collect judgements and train the judge, a reward model, on them.",
+    "sample": "Act II: sample responses to prompts, and have them ranked.",
+    "reward": "Act II: train the judge, a reward model, on the rankings.",
     "ppo": "Act III: PPO against the judge, on a KL leash.",
     "evaluate": "Compare the models on held-out prompts.",
 }

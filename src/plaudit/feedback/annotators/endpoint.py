@@ -8,6 +8,7 @@ cancels out: two responses on which the orders disagree are a tie; of more, equa
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -61,7 +62,10 @@ class Endpoint:
 
     @property
     def name(self) -> str:
-        return self.model
+        """With other instructions it is another annotator, whose judgements are other ones."""
+        if not self.instructions:
+            return self.model
+        return f"{self.model} ({hashlib.sha256(self.instructions.encode()).hexdigest()[:6]})"
 
     def judge(self, prompt: Prompt, responses: Sequence[Response], *, seed: int) -> Judgement:
         """EndpointError where there is no usable answer after all retries, SpendingLimit where money has run out."""
