@@ -306,7 +306,8 @@ def test_prompts_too_long_for_ppo_are_counted_too(tmp_path: Path, tiny_folder: P
 
 
 def test_prompts_must_leave_room_for_the_answer_in_the_context(tmp_path: Path, tiny_folder: Path) -> None:
-    """The tiny models read 64 tokens at once. A prompt of 60 fits the recipe's limits, but no answer of 5 behind it."""
+    """The tiny models read 64 tokens at once. A prompt of 60 fits the recipe's limits, but no answer of 5 with
+    its EOS behind it."""
     prompts = [*tiny.questions(20, seed=9), *(tiny.asked("what " * 58 + f"{'how ' * (i + 1)}") for i in range(2))]
     path = tiny.prompt_file(tmp_path / "some.jsonl", prompts)
     recipe = tiny.recipe(
@@ -322,7 +323,7 @@ def test_prompts_must_leave_room_for_the_answer_in_the_context(tmp_path: Path, t
             "max_left_out": 0.0,
         },
     )
-    with pytest.raises(InputError, match=r"prompts: \d+% of the rows were left out.*prompt longer than 59 tokens"):
+    with pytest.raises(InputError, match=r"prompts: \d+% of the rows were left out.*prompt longer than 58 tokens"):
         run(recipe, quiet=True)
 
 

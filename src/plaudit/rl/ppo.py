@@ -164,6 +164,7 @@ def ppo(
             keep_policy(trunk, folder / POLICIES / f"step_{step + 1:05d}.safetensors")
         if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
             save_state(learner, folder, step=step + 1)
+        del rollout  # its states are not held beside those of the next one
 
     trunk.memory.forget()
     save_state(learner, folder, step=config.steps)
