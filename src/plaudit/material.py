@@ -164,7 +164,7 @@ class Material:
 
     @property
     def _answer_tokens(self) -> int:
-        """The longest answer that a prompt must leave room for, with the EOS at which a judge reads one that was cut."""
+        """The longest answer that a prompt must leave room for, with the EOS where a judge reads one that was cut."""
         return max(self.recipe.sample.max_new_tokens, self.recipe.ppo.max_new_tokens) + 1
 
     def _fitting(
