@@ -19,7 +19,8 @@ from plaudit.data.rows import Bad, read_rows_or_bad
 from plaudit.types import OVERALL, Flag, InputError, Judgement, PlauditError, Prompt, Response
 
 _FIELDS = frozenset(field.name for field in fields(Judgement))
-FEWER_THAN_TWO = "fewer than two responses"
+FEWER_THAN_TWO, SKIPPED = "fewer than two responses", "skipped by the annotator"
+SUPERSEDED = "superseded by a correction"
 TEXTS = frozenset({"id", "objective", "rationale", "annotator", "guideline_version", "created", "supersedes"})
 """Those of a judgement's fields that are texts."""
 
@@ -101,7 +102,7 @@ def why_useless(judgement: Judgement) -> str | None:
     """Why nothing can be learned from this ranking, if so."""
     texts = [response.text.strip() for response in judgement.responses]
     reasons = {
-        "skipped by the annotator": "skip" in judgement.flags,
+        SKIPPED: "skip" in judgement.flags,
         "empty prompt": not judgement.prompt.messages[-1].content.strip(),
         FEWER_THAN_TWO: len(texts) < 2,
         "empty response": not all(texts),
