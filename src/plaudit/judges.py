@@ -37,11 +37,13 @@ def make_judge(
     folder: Path,
     journal: Journal,
     *,
+    every: int,
     seed: int,
 ) -> Result:
     """Train a judge, save it in the folder, and say how good it is on what it has not seen.
 
-    `own` are the SFT model's own answers: they set its 0 and 1.
+    `own` are the SFT model's own answers: they set its 0 and 1. `every`: how many judgements there are, those that
+    it neither learns from nor is tested on among them.
     """
     recipe, unseen = workshop.recipe, [*held_out, *also_unseen]
     objectives = sorted({j.objective for j in [*training, *unseen]})
@@ -58,7 +60,9 @@ def make_judge(
     figures |= {} if ceiling is None else {"ceiling": ceiling.as_dict()}
     if recipe.reward.learning_curve and "accuracy" in figures:
         top = None if ceiling is None else ceiling.value
-        figures["learning_curve"] = _learning_curve(workshop, judge, training, unseen, folder, ceiling=top, seed=seed)
+        figures["learning_curve"] = _learning_curve(
+            workshop, judge, training, unseen, folder, ceiling=top, every=every, seed=seed
+        )
     workshop.trunk.remove_part(PART)
     return trained | figures
 
@@ -94,6 +98,7 @@ def _learning_curve(
     folder: Path,
     *,
     ceiling: float | None,
+    every: int,
     seed: int,
 ) -> Result:
     """Judges from parts of the prompts, each part within the next, beside the one that learned from all. The trunk's
@@ -119,7 +124,8 @@ def _learning_curve(
     return learning_curve(
         found,
         ceiling=ceiling,
-        seconds_per_ranking=median(seconds) if seconds else None,
+        judgements_per_ranking=every / len(training),
+        seconds_per_judgement=median(seconds) if seconds else None,
         resamples=workshop.recipe.evaluation.resamples,
         seed=seed,
     )

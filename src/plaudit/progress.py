@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from plaudit.terminal import printable
+
 Item = TypeVar("Item")
 TRACE = "trace.json"
 TRACED = range(1, 4)
@@ -62,7 +64,7 @@ class Journal:
     def say(self, text: str) -> None:
         """Print a line, above the bar where one is running."""
         if not self.quiet:
-            self._console.print(text, markup=False)
+            self._console.print(printable(text), markup=False)
 
     def track(self, items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
         """The items (an act's steps), under a bar that each of them moves on; where `profile`, a few are traced."""

@@ -181,15 +181,19 @@ class Job:
         def judges(folder: Path, journal: Journal) -> Result:
             first, second, held_out = self._split(judgements)
             own = self._own_responses(index, journal)
+            every = len(judgements)
             if not config.second_judge:
-                return make_judge(workshop, own, first, held_out, [], folder, journal, seed=recipe.seed)
+                return make_judge(workshop, own, first, held_out, [], folder, journal, every=every, seed=recipe.seed)
             # Each judge is tested on what the other learned from too: more pairs, and none that it has seen or chosen.
             by_chance = [[j for j in part if not any(map(is_doubtful, j.responses))] for part in (first, second)]
-            result = make_judge(workshop, own, first, held_out, by_chance[1], folder, journal, seed=recipe.seed)
+            result = make_judge(
+                workshop, own, first, held_out, by_chance[1], folder, journal, every=every, seed=recipe.seed
+            )
             with Journal(folder / "second", quiet=self.folder.quiet, profile=self.folder.profile) as beside:
                 tested = make_judge(
-                    workshop, own, second, held_out, by_chance[0], folder / "second", beside, seed=recipe.seed + 1
-                )
+                    workshop, own, second, held_out, by_chance[0], folder / "second", beside,
+                    every=every, seed=recipe.seed + 1,
+                )  # fmt: skip
             return result | {"second": tested}
 
         labels = content_hash(sorted(j.id for j in judgements))

@@ -21,6 +21,7 @@ from rich.console import Console
 
 from plaudit.data.formats import content_hash
 from plaudit.progress import TRACE, Journal
+from plaudit.terminal import printable
 from plaudit.types import InputError
 
 Result = dict[str, Any]
@@ -140,13 +141,13 @@ class RunFolder:
 
     def announce(self, line: str) -> None:
         """A line that somebody must see, quiet or not: on stderr, so that results stay alone on stdout."""
-        Console(stderr=True, highlight=False, soft_wrap=True).print(line, markup=False)
+        Console(stderr=True, highlight=False, soft_wrap=True).print(printable(line), markup=False)
 
     def say(self, *lines: str) -> None:
         """A few words to whoever watches; nothing when quiet."""
         if not self.quiet:
             for line in lines:
-                self._console.print(line, markup=False)
+                self._console.print(printable(line), markup=False)
 
 
 def versions() -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from plaudit.models.generate import generate, sample_key
 from plaudit.models.loading import context_of, load_causal_lm, may_be_model
 from plaudit.recipe_file import load_recipe
 from plaudit.run_folder import RunFolder
+from plaudit.terminal import printable
 from plaudit.types import InputError, Message, Sampling
 from plaudit.workshop import Workshop
 
@@ -37,8 +37,6 @@ HELP = """\
 Ctrl-C   end the answer that is being written"""
 MODEL = "model"
 """The name of a speaker that belongs to no run."""
-JOINERS = "\u200c\u200d"
-"""Invisible, and needed: scripts and emoji are joined by them."""
 
 Show = Callable[[str], None]
 
@@ -220,18 +218,6 @@ def _sampling(manner: Manner, default: Sampling) -> Sampling:
         max_new_tokens=manner.max_new_tokens or default.max_new_tokens,
         seed=manner.seed,
     )
-
-
-def printable(text: str) -> str:
-    """The text without power over a terminal: what controls it, hides in it or turns it round is made visible."""
-    return "".join(map(_visible, text))
-
-
-def _visible(sign: str) -> str:
-    if sign in "\n\t" or sign in JOINERS or unicodedata.category(sign) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
-        return sign
-    code = ord(sign)
-    return chr(0x2400 + code) if code < 0x20 else f"<U+{code:04X}>"
 
 
 def _typed() -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import tiny
-from plaudit import asking, labels
+from plaudit import asking, judges, labels
 from plaudit.data.formats import read_log
 from plaudit.data.responses import by_prompt, distinct_responses
 from plaudit.data.split import split_by_prompt
@@ -275,3 +275,24 @@ def test_the_learning_curve_of_a_run(tmp_path: Path, tiny_folder: Path) -> None:
     assert [one["rankings"] for one in curve["to_come"]] == [numbers[-1], 2 * numbers[-1], 4 * numbers[-1]]
     own = (tmp_path / "with" / "tiny" / "round_0" / "evaluation" / "samples.jsonl").read_bytes()
     assert own == (tmp_path / "without" / "tiny" / "round_0" / "evaluation" / "samples.jsonl").read_bytes()
+
+
+def test_people_make_more_than_a_judge_learns_from(
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their work is told for all of it: what is held out, and what a second judge learns."""
+    told: list[tuple[int, float]] = []
+
+    def noted(tried: Any, *, judgements_per_ranking: float, **named: Any) -> dict[str, Any]:
+        told.append((tried[-1].rankings, judgements_per_ranking))
+        return {}
+
+    monkeypatch.setattr(judges, "learning_curve", noted)
+    reward = {"held_out": 0.25, "second_judge": True, "learning_curve": True}
+    recipe = tiny.recipe(tmp_path, tiny_folder, reward=reward, sample={"prompts": 64, "batch_size": 32})
+    for act in ("sft", "sample"):
+        run_act(recipe, act, quiet=True)
+    made = json.loads((run_act(recipe, "reward", quiet=True) / "manifest.json").read_text())["result"]
+    learned = [made["rankings"], made["second"]["rankings"]]
+    assert told == [(count, made["judgements"] / count) for count in learned]
+    assert sum(learned) < made["judgements"]

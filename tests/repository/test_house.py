@@ -48,3 +48,8 @@ def test_the_starting_points_are_there() -> None:
     for name in ("README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "constraints.txt", ".ci/run"):
         assert (ROOT / name).is_file(), name
     assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
+
+
+def test_verbs_print_through_the_one_door_that_tames_what_others_wrote() -> None:
+    loud = [path for path in SOURCES if path.parent.name == "cli" and path.name != "shell.py"]
+    assert [str(path) for path in loud if "typer.echo" in path.read_text(encoding="utf-8")] == []

@@ -79,6 +79,29 @@ def test_inspect_counts_bad_rows_and_goes_on(spoilt: Path) -> None:
     assert [row.partition(": ")[0] for row in facts["bad_rows"]] == [f"{spoilt}:2", f"{spoilt}:3"]
 
 
+def test_what_a_file_says_has_no_power_over_the_terminal(tmp_path: Path) -> None:
+    """Keys, names of aspects, tags and what an error quotes: shown, or taken out where a row is read."""
+    hostile = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202e"
+    native = {
+        "id": "j1",
+        "prompt": {"id": "p1", "messages": [{"role": "user", "content": "Q"}]},
+        "responses": [{"text": "A"}, {"text": "B"}],
+        "ranking": [[0], [1]],
+        "objective": hostile,
+        "ratings": {hostile: [1.0, 2.0]},
+    }
+    rows = {"native": native, "unknown": {hostile: 1}, "field": native | {hostile: 1}, "name": native}
+    for name, row in rows.items():
+        file = tmp_path / ("\x1b[2J.jsonl" if name == "name" else f"{name}.jsonl")
+        file.write_text(json.dumps(row) + "\n")
+        for words in (("inspect", file), ("inspect", file, "--json"), ("validate", file)):
+            done = plaudit(*words)
+            assert all(sign.isprintable() for sign in done.output.replace("\n", "")), done.output
+    assert "aspects: [2J]0;owned<U+009B>31m<U+202E> (1)" in plaudit("inspect", tmp_path / "native.jsonl").stdout
+    said = json.loads(plaudit("inspect", tmp_path / "native.jsonl", "--json").stdout)
+    assert list(said["aspects"]) == ["[2J]0;owned\x9b31m\u202e"]
+
+
 def test_validate_names_bad_rows_and_ends_with_2(spoilt: Path) -> None:
     done = plaudit("validate", spoilt)
     assert done.exit_code == 2

@@ -94,6 +94,31 @@ def test_benchmarks_are_scored_by_their_own_rules(tmp_path: Path) -> None:
     assert "v1.jsonl: 0.750 by the benchmark's own rules" in said
 
 
+def test_pairs_with_names_of_models_are_no_benchmark(tmp_path: Path) -> None:
+    """They look like RewardBench, and speak of none of its subsets: there is no score by its rules."""
+    row = {"chosen": "yes", "rejected": "no", "chosen_model": "a", "rejected_model": "b"}
+    for name, more in (("plain.jsonl", {}), ("own.jsonl", {"subset": "ours"})):
+        path = tmp_path / name
+        path.write_text("".join(json.dumps(row | more | {"prompt": prompt}) + "\n" for prompt in ("why", "who")))
+        done = call("reward", "evaluate", "tiny:count_yes", f"{path}=yes")
+        assert done.exit_code == 0, done.output
+        assert "benchmark" not in done.stdout
+        assert "benchmarks" not in json.loads(
+            call("reward", "evaluate", "tiny:count_yes", f"{path}=yes", "--json").stdout
+        )
+
+
+def test_rows_of_no_use_are_left_out_of_a_benchmark(tmp_path: Path) -> None:
+    row = {"prompt": "why", "chosen": "yes", "rejected": "no", "chosen_model": "a", "rejected_model": "b"}
+    tool = [{"role": "user", "content": "why"}, {"role": "tool", "content": "4"}]
+    rows = [row, row | {"prompt": tool}, row | {"prompt": "who", "rejected": "yes yes"}]
+    path = tmp_path / "v1.jsonl"
+    path.write_text("".join(json.dumps(one | {"subset": "math-prm"}) + "\n" for one in rows))
+    done = call("reward", "evaluate", "tiny:count_yes", f"{path}=yes", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["benchmarks"]["v1.jsonl"]["subsets"] == {"math-prm": 0.5}
+
+
 def test_what_is_wrong_is_said(rankings: Path, tmp_path: Path) -> None:
     def said(*words: object) -> str:
         done = call("reward", "evaluate", *words)

@@ -120,6 +120,37 @@ def test_numbers_beyond_all_bounds_are_told(tmp_path: Path) -> None:
             list(Reading(file).judgements())
 
 
+NATIVE = {
+    "id": "j",
+    "prompt": {"id": "p", "messages": [{"role": "user", "content": "a"}]},
+    "responses": [{"text": "b"}, {"text": "c"}],
+    "ranking": [[0], [1]],
+}
+PLAIN = {"prompt": "a", "responses": ["b", "c"], "ranking": [[0], [1]]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "key"),
+    [
+        (NATIVE | {"strength": "@"}, "strength"),
+        (NATIVE | {"seconds": "@"}, "seconds"),
+        (NATIVE | {"ratings": {"kind": [1, "@"]}}, "ratings.kind.1"),
+        (
+            NATIVE | {"responses": [{"text": "b"}, {"text": "c", "sampling": {"top_p": "@"}}]},
+            "responses.1.sampling.top_p",
+        ),
+        (PLAIN | {"strength": "@"}, "strength"),
+        (PLAIN | {"responses": [{"text": "b", "score": 1}, {"text": "c", "score": "@"}]}, "score"),
+    ],
+)
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999", "9" * 400])
+def test_our_own_rows_hold_finite_numbers(tmp_path: Path, fields: dict[str, Any], key: str, number: str) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps(NATIVE) + "\n" + json.dumps(fields).replace('"@"', number) + "\n")
+    with pytest.raises(InputError, match=rf"rows\.jsonl:2: .*{key}.*(a finite|a) number"):
+        list(Reading(file).judgements())
+
+
 def test_several_frames_and_members_are_one_file(tmp_path: Path) -> None:
     line = b'{"prompt": "a"}\n'
     for suffix, pack in (("gz", gzip.compress), ("zst", zstandard.compress)):

@@ -57,7 +57,7 @@ CURVE: dict[str, Any] = {
     "points": [{"rankings": 100, "accuracy": estimate(0.6)}, {"rankings": 200, "accuracy": estimate(0.7)}],
     "to_come": [{"rankings": 200, "accuracy": estimate(0.69)}, {"rankings": 800, "accuracy": estimate(0.76)}],
     "ceiling": 0.9,
-    "next_point": {"rankings": 31.6, "low": 20.2, "high": None, "hours": 1.25},
+    "next_point": {"rankings": 31.6, "low": 20.2, "high": None, "judgements": 79.0, "hours": 1.25},
 }
 
 
@@ -71,7 +71,8 @@ def test_what_more_labels_would_bring() -> None:
     assert "70.0\u00a0% with 200 rankings, 76.0\u00a0% expected with 800" in plot.svg
     assert "annotators’ ceiling" in plot.svg
     assert page.price == (
-        "One point more is to be expected of 32 rankings more (20 to no number), 1.2 hours of people’s work."
+        "One point more is to be expected of 32 rankings more that the judge learns from (20 to no number). With those "
+        "that are held out or another judge’s, people make 79: 1.2 hours of their work."
     )
     flat = REWARD | {"learning_curve": CURVE | {"next_point": {"rankings": None, "low": 5.0, "high": None}}}
     page = judge_page(flat, prefix="x")

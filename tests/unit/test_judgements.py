@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,14 @@ def test_the_written_form_is_the_vocabulary_of_the_types() -> None:
         ({"objektive": "x"}, "log:3: unknown field 'objektive'"),
         ({"flags": ["boring"]}, r"log:3: field 'flags\.0'"),
         ({"strength": "much"}, "log:3: field 'strength'"),
+        ({"strength": math.nan}, "log:3: field 'strength': Input should be a finite number"),
+        ({"seconds": math.inf}, "log:3: field 'seconds': Input should be a finite number"),
+        ({"seconds": -(10**400)}, "log:3: field 'seconds': Input should be a finite number"),
+        ({"ratings": {"kind": [1.0, None, math.nan]}}, r"log:3: field 'ratings\.kind\.2': .* finite"),
+        (
+            {"responses": [{"text": "a", "sampling": {"temperature": math.inf}}]},
+            r"log:3: field 'responses\.0\.sampling\.temperature': .* finite",
+        ),
         ({"responses": [{"text": 3}]}, r"log:3: field 'responses\.0\.text'"),
         ({"ranking": [[0], [1]]}, r"log:3: the ranking names responses \[0, 1\], expected each of 0\.\.2 once"),
         ({"ranking": [[0, 1, 2], []]}, "log:3: the ranking has an empty group"),

@@ -55,7 +55,8 @@ def test_what_is_to_come_and_what_it_costs() -> None:
     found = learning_curve(
         [Tried(rankings=100, outcomes=pairs(60, 100)), Tried(rankings=200, outcomes=pairs(80, 100))],
         ceiling=None,
-        seconds_per_ranking=36.0,
+        judgements_per_ranking=2.5,
+        seconds_per_judgement=36.0,
     )
     assert [one["rankings"] for one in found["points"]] == [100, 200]
     assert [one["accuracy"]["value"] for one in found["points"]] == [0.6, 0.8]
@@ -63,7 +64,9 @@ def test_what_is_to_come_and_what_it_costs() -> None:
     assert [one["accuracy"]["value"] for one in found["to_come"]] == pytest.approx([0.8, 0.9, 0.95])
     # A gap of .19 instead of .2: 200 * .2 / .19 rankings.
     assert found["next_point"]["rankings"] == pytest.approx(200 / 0.95 - 200)
-    assert found["next_point"]["hours"] == pytest.approx((200 / 0.95 - 200) / 100)
+    # People make two and a half for each that is learned from, a hundred an hour.
+    assert found["next_point"]["judgements"] == pytest.approx(2.5 * (200 / 0.95 - 200))
+    assert found["next_point"]["hours"] == pytest.approx(2.5 * (200 / 0.95 - 200) / 100)
     band = found["to_come"][1]["accuracy"]
     assert 0.8 < band["low"] < 0.9 < band["high"] < 1.0
     assert found["next_point"]["low"] <= found["next_point"]["rankings"] <= found["next_point"]["high"]
@@ -71,7 +74,7 @@ def test_what_is_to_come_and_what_it_costs() -> None:
 
 def test_the_ceiling_bounds_what_is_to_come() -> None:
     tried = [Tried(rankings=100, outcomes=pairs(60, 100)), Tried(rankings=200, outcomes=pairs(68, 100))]
-    found = learning_curve(tried, ceiling=0.7, seconds_per_ranking=None)
+    found = learning_curve(tried, ceiling=0.7, judgements_per_ranking=1.0, seconds_per_judgement=None)
     assert all(one["accuracy"]["value"] < 0.7 for one in found["to_come"])
     assert found["ceiling"] == 0.7
     # Gaps .1 and .02, weighted by their squares, at steepness 1 (the steepest): distance / n is what is left.
@@ -85,11 +88,11 @@ def test_the_ceiling_bounds_what_is_to_come() -> None:
 
 def test_no_price_where_labels_bring_nothing() -> None:
     tried = [Tried(rankings=100, outcomes=pairs(60, 100)), Tried(rankings=200, outcomes=pairs(60, 100))]
-    found = learning_curve(tried, ceiling=None, seconds_per_ranking=10.0)
-    assert found["next_point"] == {"rankings": None, "low": None, "high": None, "hours": None}
+    found = learning_curve(tried, ceiling=None, judgements_per_ranking=1.0, seconds_per_judgement=10.0)
+    assert found["next_point"] == dict.fromkeys(("rankings", "low", "high", "judgements", "hours"))
 
 
 def test_parts_are_measured_on_the_same_pairs() -> None:
     tried = [Tried(rankings=100, outcomes=pairs(60, 100)), Tried(rankings=200, outcomes=pairs(60, 99))]
     with pytest.raises(InputError, match="same pairs"):
-        learning_curve(tried, ceiling=None, seconds_per_ranking=None)
+        learning_curve(tried, ceiling=None, judgements_per_ranking=1.0, seconds_per_judgement=None)

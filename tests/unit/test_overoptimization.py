@@ -54,6 +54,14 @@ def test_the_peaks_worked_by_hand() -> None:
     assert Curve(form="rl", a=1.0, b=0.5).at(0.0) == 0.0
 
 
+@pytest.mark.parametrize("b", [1e-3, 5e-4, 1e-160, 5e-324])
+def test_a_curve_that_hardly_bends_has_no_peak(b: float) -> None:
+    """For b = .001 it would lie at d = e^999: no such number, nor its square, the KL."""
+    assert Curve(form="rl", a=1.0, b=b).peak is None
+    if b < 1e-100:
+        assert Curve(form="best_of_n", a=1.0, b=b).peak is None
+
+
 def test_a_curve_is_found_again() -> None:
     for curve in (Curve(form="best_of_n", a=1.3, b=0.4), Curve(form="rl", a=0.9, b=0.35)):
         distances = [0.0, 0.5, 1.0, 1.7, 2.4, 3.0]

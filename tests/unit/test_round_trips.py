@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections import Counter
 from dataclasses import replace
@@ -270,6 +271,43 @@ def test_the_objective_goes_to_those_that_name_none(tmp_path: Path) -> None:
     source = Path(__file__).parents[1] / "data" / "native.jsonl"
     convert(source, tmp_path / "out.jsonl", "native", objective="kind")
     assert [one.objective for one in Reading(tmp_path / "out.jsonl").judgements()] == ["helpful", "kind", "kind"]
+
+
+@pytest.mark.parametrize("target", BY_KIND["judgements"], ids=lambda target: target.name)
+@pytest.mark.parametrize("container", ["jsonl", "csv"])
+def test_only_what_annotators_stand_by_is_written_where_no_row_can_say_so(
+    tmp_path: Path, target: Target, container: str
+) -> None:
+    """A correction turns a ranking round, another annotator skips: one ranking stands, and only our own form, which
+    tells all of it, holds the other two."""
+    turned = replace(PAIR, id="turned", ranking=((0,), (1,)), supersedes=PAIR.id)
+    skipped = replace(PAIR, id="skipped", annotator="ben", flags=("skip",))
+    source, out = tmp_path / f"in.{container}", tmp_path / f"out.{container}"
+    every, own = [PAIR, turned, skipped], TARGETS["native"]
+    write_rows(source, (row for one in every for row in own.rows_of(one, Counter())), own.columns)
+    done = convert(source, out, target.name)
+    read = list(Reading(out, "judgements", format=target.read_as).judgements())
+    if target is own:
+        assert (read, done.items, +done.reading.left_out) == (every, 3, {})
+        return
+    (one,) = read
+    assert [[one.responses[index].text for index in group] for group in one.ranking] == [["a"], ["b"]]
+    assert done.items == 1
+    assert +done.reading.left_out == {"superseded by a correction": 1, "skipped by the annotator": 1}
+
+
+def test_what_was_discarded_elsewhere_is_not_written(tmp_path: Path) -> None:
+    def answer(person: str, status: str, *names: str) -> dict[str, Any]:
+        value = [{"value": name, "rank": rank} for rank, name in enumerate(names, 1)]
+        return {"user_id": person, "status": status, "value": value}
+
+    answers = [answer("u1", "discarded", "a", "b"), answer("u2", "submitted", "b", "a")]
+    source, out = tmp_path / "argilla.jsonl", tmp_path / "out.jsonl"
+    row = {"fields": {"prompt": "Q", "a": "good", "b": "bad"}, "responses": {"rank": answers}}
+    source.write_text(json.dumps(row) + "\n")
+    done = convert(source, out, "trl")
+    assert [one.annotator for one in Reading(out).judgements()] == ["u2"]
+    assert (done.items, +done.reading.left_out) == (1, {"skipped by the annotator": 1})
 
 
 def test_a_conversion_that_fails_leaves_what_was_there(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from plaudit.data.cells import cell_of_value, text_of_cell, value_of_cell
-from plaudit.data.formats import Reading, prompt_of, read_judgements, read_prompts
+from plaudit.data.formats import Reading, prompt_of, read_judgements, read_prompts, read_rows
 from plaudit.data.writing import write_rows
 from plaudit.types import InputError
 
@@ -115,6 +115,22 @@ def test_an_object_over_many_lines_is_a_row(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.write_text(json.dumps({"prompt": "Q", "source": "s"}, indent=2) + "\n" + json.dumps({"prompt": "R"}, indent=2))
     assert [prompt.messages[0].content for prompt in Reading(file).prompts()] == ["Q", "R"]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "parquet"])
+def test_keys_hold_no_control_characters(tmp_path: Path, suffix: str) -> None:
+    """Nested ones neither; what reads them, names them or prints them need not think of it."""
+    file, fields = tmp_path / f"a.{suffix}", {"a\x1b[2J": 1, "b": {"c\x07": [{"d\r": 2}]}}
+    if suffix == "csv":
+        file.write_text("a\x1b[2J,b\n1,2\n")
+    elif suffix == "parquet":
+        arrow = pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow.parquet").write_table(arrow.Table.from_pylist([fields]), file)
+    else:
+        file.write_text(json.dumps([fields] if suffix == "json" else fields) + "\n")
+    (row,) = read_rows(file)
+    assert row.repaired
+    assert row.fields == ({"a[2J": "1", "b": "2"} if suffix == "csv" else {"a[2J": 1, "b": {"c": [{"d": 2}]}})
 
 
 def test_cells_of_text_say_numbers_lists_and_objects(tmp_path: Path) -> None:

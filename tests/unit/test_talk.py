@@ -23,7 +23,8 @@ from plaudit.models.generate import generate
 from plaudit.models.loading import load_causal_lm
 from plaudit.recipe_file import dump_recipe
 from plaudit.run_folder import write_json
-from plaudit.talk import HELP, Speaker, converse, printable
+from plaudit.talk import HELP, Speaker, converse
+from plaudit.terminal import printable
 from plaudit.types import Sampling
 
 BASE = Path(plaudit.__file__).parent / "worlds" / "base_model"
@@ -152,15 +153,6 @@ def test_a_stop_string_is_neither_shown_nor_remembered() -> None:
 
 
 # -- the terminal ---------------------------------------------------------------------------------------------------
-
-
-def test_text_has_no_power_over_the_terminal() -> None:
-    hostile = "\x1b]0;owned\x07\x1b[2J\r\x08\x7f\x9b31m\u202egnp\u2066\u2028\ufeff\x00"
-    shown = printable(hostile)
-    assert shown == "␛]0;owned␇␛[2J␍␈<U+007F><U+009B>31m<U+202E>gnp<U+2066><U+2028><U+FEFF>␀"
-    assert all(sign.isprintable() for sign in shown)
-    kept = "Grüße,\n\t你好 \U0001f469\u200d\U0001f4bb e\u0301 \ufffd"
-    assert printable(kept) == kept
 
 
 @pytest.fixture

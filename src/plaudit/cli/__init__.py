@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from plaudit.cli import acts, data, feedback, label, tools
+from plaudit.cli.shell import say
 
 app = typer.Typer(
     name="plaudit",
@@ -33,9 +34,9 @@ def _print_version(wanted: bool) -> None:
         from importlib.metadata import PackageNotFoundError, version
 
         try:
-            typer.echo(f"plaudit {version('plaudit')}")
+            say(f"plaudit {version('plaudit')}")
         except PackageNotFoundError:
-            typer.echo("plaudit (run from its source, not installed)")
+            say("plaudit (run from its source, not installed)")
         raise typer.Exit
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from plaudit.cli import judge, overoptimization
-from plaudit.cli.shell import ActGroup, Debug, Overrides, Profile, Quiet, RecipeFile, Round, errors_in_one_line
+from plaudit.cli.shell import ActGroup, Debug, Overrides, Profile, Quiet, RecipeFile, Round, errors_in_one_line, say
 
 if TYPE_CHECKING:
     from plaudit.recipe import Recipe
@@ -87,7 +87,7 @@ def _act_verb(act: Act) -> Callable[..., None]:
             from plaudit.rounds import run_act
 
             done = run_act(checked, act, round_index=round_index, quiet=quiet, profile=profile)
-            typer.echo(f"{act}: {done}")
+            say(f"{act}: {done}")
 
     def verb(
         recipe: RecipeFile,
@@ -108,7 +108,7 @@ def _run_whole(recipe: Recipe, quiet: bool, *, profile: bool, table: bool) -> No
     result = run(recipe, quiet=quiet, profile=profile)
     if table:
         _print_result(result.summary)
-    typer.echo(f"report: {result.report}")
+    say(f"report: {result.report}")
 
 
 def _print_result(summary: Mapping[str, Any]) -> None:

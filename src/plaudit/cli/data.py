@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from plaudit.cli.shell import Debug, errors_in_one_line, stop
+from plaudit.cli.shell import Debug, errors_in_one_line, say, stop
 from plaudit.types import OVERALL, InputError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def inspect(
 
         found = inspect(file, format=format)
         if as_json:
-            typer.echo(json.dumps(found.as_dict(), ensure_ascii=False))
+            say(json.dumps(found.as_dict()))
         else:
             _say(_inspected(found))
 
@@ -130,11 +130,11 @@ def _counts(words: str, counts: Mapping[str, int]) -> list[str]:
 
 def _warn_of_bad_rows(reading: Reading) -> None:
     for error in reading.bad_rows:
-        typer.echo(str(error), err=True)
+        say(str(error), err=True)
     if (more := reading.bad - len(reading.bad_rows)) > 0:
-        typer.echo(f"and {more} more", err=True)
+        say(f"and {more} more", err=True)
 
 
 def _say(lines: Iterable[str]) -> None:
     for line in lines:
-        typer.echo(line)
+        say(line)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from plaudit.cli.shell import Debug, errors_in_one_line, stop
+from plaudit.cli.shell import Debug, errors_in_one_line, say, stop
+from plaudit.terminal import printable
 from plaudit.types import InputError
 
 if TYPE_CHECKING:
@@ -58,9 +59,9 @@ def report(
 
         figures, progress = desk.figures(), desk.progress_all()
         if as_json:
-            typer.echo(json.dumps(figures_to_dict(figures), indent=2, ensure_ascii=False))
+            say(json.dumps(figures_to_dict(figures), indent=2))
         else:
-            typer.echo(figures_as_text(figures, progress))
+            say(figures_as_text(figures, progress))
 
 
 def people(run: RunArgument, debug: Debug = False) -> None:
@@ -70,7 +71,7 @@ def people(run: RunArgument, debug: Debug = False) -> None:
         for one in desk.accounts():
             notes = [] if one.active else ["closed"]
             notes += [f"excluded: {excluded[one.handle]}"] if one.handle in excluded else []
-            typer.echo("  ".join([one.handle, one.name, one.role, *notes]))
+            say("  ".join([one.handle, one.name, one.role, *notes]))
 
 
 def lineage(
@@ -94,14 +95,14 @@ def lineage(
         found = trained_on(run, judgements=ids, demonstrations=written)
         if as_json:
             keys = ("act", "judgements", "demonstrations", "through")
-            typer.echo(json.dumps([{key: getattr(one, key) for key in keys} for one in found], indent=2))
+            say(json.dumps([{key: getattr(one, key) for key in keys} for one in found], indent=2))
             return
         for one in found:
             own = [f"{one.judgements} judgements"] * bool(one.judgements)
             own += [f"{one.demonstrations} demonstrations"] * bool(one.demonstrations)
-            typer.echo(f"{run / one.act}: " + (", ".join(own) or f"starts from {one.through}"))
+            say(f"{run / one.act}: " + (", ".join(own) or f"starts from {one.through}"))
         if not found:
-            typer.echo("no checkpoint of this run was trained on them")
+            say("no checkpoint of this run was trained on them")
 
 
 def exclude(
@@ -113,7 +114,7 @@ def exclude(
     """Leave an annotator's work out, from now on; it stays in the store, and `include` takes this back."""
     with _at_desk(run, debug) as desk:
         desk.exclude(annotator, why)
-        typer.echo(
+        say(
             f"{annotator} is left out. `plaudit feedback lineage {run} --annotator {annotator}` names the checkpoints "
             f"trained on it; `plaudit run {run / 'recipe.yaml'}` trains without."
         )
@@ -123,7 +124,7 @@ def include(run: RunArgument, annotator: Handle, debug: Debug = False) -> None:
     """Take an exclusion back."""
     with _at_desk(run, debug) as desk:
         desk.include(annotator)
-        typer.echo(f"{annotator} counts again")
+        say(f"{annotator} counts again")
 
 
 def erase(
@@ -140,7 +141,7 @@ def erase(
         if not yes and not _confirmed(f"Erase {account.name} ({account.handle}) for good?"):
             stop("nothing was erased", 1)
         desk.erase_person(account.id)
-        typer.echo(f"erased; the judgements stay as {account.handle}'s. Backups made before still hold the name.")
+        say(f"erased; the judgements stay as {account.handle}'s. Backups made before still hold the name.")
 
 
 def export(
@@ -156,7 +157,7 @@ def export(
         beside.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
         beside.replace(to)
         desk.record("exported", what=what, rows=len(rows))
-        typer.echo(f"{len(rows)} {what} in {to}")
+        say(f"{len(rows)} {what} in {to}")
 
 
 def import_(
@@ -179,12 +180,12 @@ def import_(
         found = read_judgements(file).items
         if gold:
             usable = [(one.prompt, one.responses, one.ranking) for one in found if len(one.ranking) > 1]
-            typer.echo(f"{len(desk.add_gold(usable))} gold tasks")
+            say(f"{len(desk.add_gold(usable))} gold tasks")
         elif tasks:
             added = desk.add_tasks("ranking", [(one.prompt, one.responses) for one in found], round=desk.newest_round())
-            typer.echo(f"{len(set(added))} tasks to rank")
+            say(f"{len(set(added))} tasks to rank")
         else:
-            typer.echo(f"{desk.take_over(found, kind='taken over')} judgements taken over; {len(found)} in {file}")
+            say(f"{desk.take_over(found, kind='taken over')} judgements taken over; {len(found)} in {file}")
 
 
 def backup(
@@ -202,7 +203,7 @@ def backup(
         desk.store.copy_to(copy)
         copy.fold()
         copy.close()
-        typer.echo(f"{desk.store.name} is copied to {to}")
+        say(f"{desk.store.name} is copied to {to}")
 
 
 def restore(
@@ -220,12 +221,12 @@ def restore(
         if not (run / "recipe.yaml").is_file():
             raise InputError(f"{run}: no run here (there is no recipe.yaml); give a run folder, as runs/demo")
         name, aside = restore_store(run, load_recipe(run / "recipe.yaml"), source)
-        typer.echo(f"{name} is as in {source}" + (f"; what was there is kept as {aside}" if aside else ""))
+        say(f"{name} is as in {source}" + (f"; what was there is kept as {aside}" if aside else ""))
 
 
 def _confirmed(question: str) -> bool:
     """No, where nobody is there to answer."""
     try:
-        return typer.confirm(question)
+        return typer.confirm(printable(question))
     except typer.Abort:
         return False

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plaudit.cli.shell import Debug, errors_in_one_line
+from plaudit.cli.shell import Debug, errors_in_one_line, say
 from plaudit.types import OVERALL, InputError, Judgement
 
 
@@ -52,7 +52,7 @@ def evaluate(
         scored = {name: score_benchmark(judge, name, objective=objective) for name, objective in named}
         benchmarks = {Path(name).name: found for name, found in scored.items() if found is not None}
         figures |= {"benchmarks": benchmarks} if benchmarks else {}
-        typer.echo(json.dumps(figures, indent=2) if as_json else _words(figures))
+        say(json.dumps(figures, indent=2) if as_json else _words(figures))
 
 
 def _judge_of(model: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from plaudit.cli.shell import Debug, errors_in_one_line
+from plaudit.cli.shell import Debug, errors_in_one_line, say
 from plaudit.types import InputError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def label(
             secret=secret_of(run),
             speaker=Speaker(str(run)) if live else None,
             open_browser=not no_open,
-            say=typer.echo,
+            say=say,
         )
 
 
@@ -66,4 +66,4 @@ def _add_contest(desk: Desk, run: Path, pair: str) -> None:
     if len(set(names)) != 2 or "" in names:
         raise InputError(f"--contest is {pair!r}; it names two checkpoints, as sft,rlhf")
     count = queue_contest(desk, run, *names)
-    typer.echo(f"{count} prompts on which {names[0]} and {names[1]} differ are there to compare")
+    say(f"{count} prompts on which {names[0]} and {names[1]} differ are there to compare")

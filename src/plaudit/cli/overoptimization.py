@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plaudit.cli.shell import Debug, Quiet, errors_in_one_line
+from plaudit.cli.shell import Debug, Quiet, errors_in_one_line, say
 from plaudit.types import InputError
 
 WAYS = {"best_of_n": "best of n", "rl": "PPO"}
@@ -35,7 +35,7 @@ def overoptimization(
 
         found = follow(folder, samples=samples, quiet=quiet or as_json)
         write_report(folder)
-        typer.echo(json.dumps(found, indent=2) if as_json else _words(found))
+        say(json.dumps(found, indent=2) if as_json else _words(found))
 
 
 def _words(found: Mapping[str, Any]) -> str:

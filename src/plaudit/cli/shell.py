@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from plaudit.terminal import printable
 from plaudit.types import PlauditError
 
 DISK_FULL, DOES_NOT_FIT, INTERRUPTED = 4, 5, 130
@@ -69,9 +70,14 @@ def errors_in_one_line(debug: bool, *, goes_on: bool = True) -> Generator[None]:
         stop(f"error: {_first_line(error)}; run again with --debug for the traceback", PlauditError.exit_code)
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line, in which keys, names and texts may stand that others wrote: none of them controls a terminal."""
+    typer.echo(printable(text), err=err)
+
+
 def stop(text: str, code: int) -> NoReturn:
     """Say why on stderr, and exit with this code."""
-    typer.echo(text.replace("\n", "\n       "), err=True)
+    say(text.replace("\n", "\n       "), err=True)
     raise typer.Exit(code)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from plaudit.cli.shell import DOES_NOT_FIT, Debug, Overrides, RecipeFile, errors_in_one_line, stop
+from plaudit.cli.shell import DOES_NOT_FIT, Debug, Overrides, RecipeFile, errors_in_one_line, say, stop
 from plaudit.types import InputError
 
 
@@ -27,7 +27,7 @@ def plan(recipe: RecipeFile, overrides: Overrides = None, debug: Debug = False) 
 
         made = make_plan(checked)
         for text in made.lines():
-            typer.echo(text)
+            say(text)
         if not made.fits:
             stop(
                 "error: this does not fit; lower ppo.tokens_per_microbatch, raise model.split_depth, or set "
@@ -51,7 +51,7 @@ def init(
                 target.write(shipped_recipe("starter").read_text(encoding="utf-8"))
         except FileExistsError:
             raise InputError(f"{file}: exists already and is left as it is; name another file") from None
-        typer.echo(f"wrote {file}; next: plaudit run {shlex.quote(str(file))}")
+        say(f"wrote {file}; next: plaudit run {shlex.quote(str(file))}")
 
 
 def report(
@@ -63,7 +63,7 @@ def report(
             raise InputError(f"{folder}: no such run folder")
         from plaudit.summary import write_report
 
-        typer.echo(f"report: {write_report(folder)}")
+        say(f"report: {write_report(folder)}")
 
 
 def chat(

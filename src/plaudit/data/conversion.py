@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from plaudit.data.judgements import SKIPPED, SUPERSEDED
 from plaudit.data.reading import Reading
 from plaudit.data.targets import Losses, Target, target_named
 from plaudit.data.writing import write_rows
@@ -43,17 +44,38 @@ def convert(
     if (format_of := reading.begin()) is None:
         raise reading.bad_rows[0] if reading.bad_rows else InputError(f"{source}: has no rows")
     losses: Losses = Counter()
-    taken = _Counted(_items(reading, objective))
+    taken = _Counted(_items(reading, target, objective))
     rows = write_rows(out, _rows(taken, target, losses), target.columns)
     if format_of.kinds[0] != target.kind:
         losses[f"everything but the {target.kind}"] += taken.count
     return Conversion(reading=reading, target=target, items=taken.count, rows=rows, losses=+losses)
 
 
-def _items(reading: Reading, objective: str) -> Iterator[Judgement | Demonstration | Prompt]:
+def _items(reading: Reading, target: Target, objective: str) -> Iterator[Judgement | Demonstration | Prompt]:
     if reading.kind == "judgements":
-        return reading.judgements(objective)
+        return reading.judgements(objective) if target.keeps_all else _standing(reading, objective)
     return reading.demonstrations() if reading.kind == "demonstrations" else reading.prompts()
+
+
+def _standing(reading: Reading, objective: str) -> Iterator[Judgement]:
+    """What annotators stand by: in rows that cannot say "skipped" or "superseded" the rest would pass for it."""
+    superseded = _superseded(reading)
+    for one in reading.judgements(objective):
+        if one.id in superseded:
+            reading.left_out[SUPERSEDED] += 1
+        elif "skip" in one.flags:
+            reading.left_out[SKIPPED] += 1
+        else:
+            yield one
+
+
+def _superseded(reading: Reading) -> frozenset[str]:
+    """The ids that corrections name. They are read beforehand, since a correction comes after what it corrects."""
+    form = reading.begin()
+    if form is None or form.name != "native":  # other people's rows correct nothing
+        return frozenset()
+    again = Reading(reading.path, format=form.name, skip_bad=True)
+    return frozenset(one.supersedes for one in again.judgements() if one.supersedes is not None)
 
 
 def _rows(items: _Counted, target: Target, losses: Losses) -> Iterator[dict[str, Any]]:

@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 from plaudit.data.conversation import clean_text, content_hash, messages_of, prompt_of
 from plaudit.data.judgements import (
     FEWER_THAN_TWO,
+    SUPERSEDED,
     append_judgements,
     current_judgements,
     judgement_from_dict,
@@ -83,7 +84,7 @@ def read_judgements(path: str | Path, *, format: str = "auto", objective: str = 
             )
         left_out["duplicate ranking"] += known is not one
     standing = current_judgements(judgements.values())
-    repaired["superseded by a correction"] += len(judgements) - len(standing)
+    repaired[SUPERSEDED] += len(judgements) - len(standing)
     return _loaded(path, _usable(standing, left_out), left_out, repaired, "ranking")
 
 

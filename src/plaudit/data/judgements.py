@@ -12,16 +12,23 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, RootModel, TypeAdapter, ValidationError
 
 from plaudit.data.conversation import spelled_list
 from plaudit.data.rows import Bad, read_rows_or_bad
 from plaudit.types import OVERALL, Flag, InputError, Judgement, PlauditError, Prompt, Response
 
 _FIELDS = frozenset(field.name for field in fields(Judgement))
-FEWER_THAN_TWO = "fewer than two responses"
+FEWER_THAN_TWO, SKIPPED = "fewer than two responses", "skipped by the annotator"
+SUPERSEDED = "superseded by a correction"
 TEXTS = frozenset({"id", "objective", "rationale", "annotator", "guideline_version", "created", "supersedes"})
 """Those of a judgement's fields that are texts."""
+
+
+class _Strict(RootModel[Judgement]):
+    """A judgement from JSON, in which Python takes NaN and Infinity for numbers: training would end in a nan."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
 
 @cache
@@ -40,7 +47,7 @@ def judgement_from_dict(fields: Mapping[str, Any], where: str = "judgement") -> 
     if unknown:
         raise InputError(f"{where}: unknown field {unknown[0]!r}; a judgement has {', '.join(sorted(_FIELDS))}")
     try:
-        judgement = _adapter().validate_json(json.dumps(fields), strict=True)
+        judgement = _Strict.model_validate_json(json.dumps(fields)).root
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -101,7 +108,7 @@ def why_useless(judgement: Judgement) -> str | None:
     """Why nothing can be learned from this ranking, if so."""
     texts = [response.text.strip() for response in judgement.responses]
     reasons = {
-        "skipped by the annotator": "skip" in judgement.flags,
+        SKIPPED: "skip" in judgement.flags,
         "empty prompt": not judgement.prompt.messages[-1].content.strip(),
         FEWER_THAN_TWO: len(texts) < 2,
         "empty response": not all(texts),

@@ -24,7 +24,7 @@ class Row:
     where: str
     fields: Mapping[str, object]
     repaired: bool = False
-    """True: control characters were taken out of its texts."""
+    """True: control characters were taken out of its texts or keys."""
     loose: bool = False
     """True: its fields are cells of text (CSV), which may spell numbers, truth values, lists and objects."""
     together: tuple[Row, ...] = ()
@@ -132,7 +132,7 @@ def rows_together(rows: Sequence[Row]) -> Row:
 
 
 def cleaned(value: object) -> tuple[object, bool]:
-    """The value with every text in it cleaned, and whether that changed anything."""
+    """The value with every text and key in it cleaned, and whether that changed anything."""
     if isinstance(value, str):
         text = clean_text(value)
         return text, text != value
@@ -145,8 +145,9 @@ def cleaned(value: object) -> tuple[object, bool]:
 
 
 def _cleaned_fields(fields: Mapping[str, object]) -> tuple[dict[str, object], bool]:
-    pairs = {key: cleaned(item) for key, item in fields.items()}
-    return {key: item for key, (item, _) in pairs.items()}, any(changed for _, changed in pairs.values())
+    pairs = {clean_text(key): cleaned(item) for key, item in fields.items()}
+    changed = pairs.keys() != fields.keys() or any(changed for _, changed in pairs.values())
+    return {key: item for key, (item, _) in pairs.items()}, changed
 
 
 def is_number(value: object) -> bool:

@@ -108,12 +108,17 @@ def _price(curve: Mapping[str, object]) -> str:
     price = mapping(curve, "next_point")
     if not price:
         return ""
-    rankings, low, high, hours = (number(price, key) for key in ("rankings", "low", "high", "hours"))
+    rankings, low, high = (number(price, key) for key in ("rankings", "low", "high"))
     if rankings is None:
         return "No number of such labels is foreseen to bring another point."
     ends = f"{'–' if low is None else plain(low, 0)} to {'no number' if high is None else plain(high, 0)}"
-    work = "" if hours is None else f", {plain(hours, 1)} hours of people’s work"
-    return f"One point more is to be expected of {plain(rankings, 0)} rankings more ({ends}){work}."
+    more = f"{plain(rankings, 0)} rankings more that the judge learns from ({ends})"
+    said = f"One point more is to be expected of {more}."
+    judgements, hours = number(price, "judgements"), number(price, "hours")
+    if judgements is None:
+        return said
+    work = "" if hours is None else f": {plain(hours, 1)} hours of their work"
+    return f"{said} With those that are held out or another judge’s, people make {plain(judgements, 0)}{work}."
 
 
 def _diagram(bins: Sequence[Mapping[str, object]]) -> list[Point]:

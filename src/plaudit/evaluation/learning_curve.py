@@ -67,7 +67,8 @@ def learning_curve(
     tried: Sequence[Tried],
     *,
     ceiling: float | None,
-    seconds_per_ranking: float | None,
+    judgements_per_ranking: float,
+    seconds_per_judgement: float | None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -76,6 +77,9 @@ def learning_curve(
     The band is that of the held-out prompts, drawn anew and fitted anew; the judges are not trained anew. `ceiling`:
     what the best judge could reach on such labels, where annotators' agreement tells it; 1 elsewhere. The price is None
     where no number of labels buys the point, or its end where the band has none.
+
+    Rankings are what the judge learns from. `judgements_per_ranking`: how many people make for each of them, since some
+    are held out or another judge's; their number and hours are told beside it.
     """
     most = tried[-1].rankings
     top = max(ceiling or 1.0, *(float(np.mean([pair.correct for pair in one.outcomes])) for one in tried))
@@ -91,6 +95,7 @@ def learning_curve(
     price = law.needed(law.at(most) + POINT) - most
     prices = np.sort([one.needed(one.at(most) + POINT) - most for one in laws])
     ends = [float(prices[round(q * (len(prices) - 1))]) for q in (0.025, 0.975)]
+    judgements = price * judgements_per_ranking
     return {
         "points": [
             {
@@ -109,7 +114,8 @@ def learning_curve(
             "rankings": _finite(price),
             "low": _finite(min(ends[0], price)),
             "high": _finite(max(ends[1], price)),
-            "hours": None if seconds_per_ranking is None else _finite(price * seconds_per_ranking / 3600),
+            "judgements": _finite(judgements),
+            "hours": None if seconds_per_judgement is None else _finite(judgements * seconds_per_judgement / 3600),
         },
     }
 

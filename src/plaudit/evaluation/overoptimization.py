@@ -17,6 +17,8 @@ from plaudit.types import InputError
 
 Form = Literal["best_of_n", "rl"]
 """best_of_n: d (a - b d). rl: d (a - b ln d)."""
+FURTHEST = 300.0
+"""Logarithm of the distance from which on a peak is none: the curve is straight, and the KL soon has no number."""
 
 
 def kl_of_best_of(n: int) -> float:
@@ -67,8 +69,11 @@ class Curve:
         """(d, gain) where following the judge further begins to hurt."""
         if self.b <= 0:
             return None
-        top = self.a / (2 * self.b) if self.form == "best_of_n" else math.exp(self.a / self.b - 1)
-        return (top, self.at(top)) if top > 0 else None
+        if self.form == "best_of_n":
+            top = self.a / (2 * self.b)
+        else:
+            top = math.exp(min(self.a / self.b - 1, FURTHEST))
+        return (top, self.at(top)) if 0 < top < math.exp(FURTHEST) else None
 
 
 def fit(distances: Sequence[float], gains: Sequence[float], form: Form) -> Curve:

@@ -164,7 +164,7 @@ def draw_learning_curve(found: Mapping[str, object], *, prefix: str) -> Plot | N
             _level(axes, "annotators’ ceiling", ceiling)
         ticks = [*measured[:, 0], *to_come[1:, 0]]
         axes.set_xscale("log", base=2)
-        _dress(axes, share=True, label="rankings")
+        _dress(axes, share=True, label="rankings learned from")
         axes.set_xticks(ticks, [f"{round(one):d}" for one in ticks])
         axes.minorticks_off()
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
+from plaudit.data.format import Format
 from plaudit.data.formats import Reading, read_rows
-from plaudit.types import OVERALL, InputError, RewardFunction
+from plaudit.data.row import LeaveOut, Row
+from plaudit.types import OVERALL, InputError, Judgement, RewardFunction
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Chat": ("alpacaeval-easy", "alpacaeval-length", "alpacaeval-hard", "mt-bench-easy", "mt-bench-med"),
@@ -38,7 +40,8 @@ class Scored:
 
 
 def score_benchmark(judge: RewardFunction, path: str, *, objective: str = OVERALL) -> dict[str, Any] | None:
-    """The score of a file of either benchmark, by its own rules; None where the file is of neither.
+    """The score of a file of either benchmark, by its own rules; None where the file is of neither, though its fields
+    may be those of one.
 
     A judge of one objective is scored by that, another by the one that is named.
     """
@@ -51,7 +54,7 @@ def score_benchmark(judge: RewardFunction, path: str, *, objective: str = OVERAL
             raise InputError(f"{path}: the judge has several objectives ({known}): name one as FILE=OBJECTIVE")
         objective = next(iter(judge.objectives))
     column = judge.objectives.index(objective)
-    rows = [(row.fields, one) for row in read_rows(path) for one in form.judgements(row, objective)]
+    rows = [(row.fields, one) for row in read_rows(path) for one in _judgements(form, row, objective)]
     texts = [(one.prompt, response.text) for _, one in rows for response in one.responses]
     found = iter(judge([prompt for prompt, _ in texts], [text for _, text in texts])[:, column].tolist())
     scored: list[Scored] = []
@@ -59,7 +62,17 @@ def score_benchmark(judge: RewardFunction, path: str, *, objective: str = OVERAL
         scores = [next(found) for _ in one.responses]
         right, wrong = ([scores[i] for i in group] for group in one.ranking)
         scored.append(Scored(id=str(fields.get("id")), subset=str(fields.get("subset")), right=right, wrong=wrong))
-    return RULES[form.name](scored)
+    figures = RULES[form.name](scored)
+    return None if figures["score"] is None else figures
+
+
+def _judgements(form: Format, row: Row, objective: str) -> list[Judgement]:
+    """Of a row of no use, none: whoever reads the rankings has counted it."""
+    assert form.judgements is not None
+    try:
+        return list(form.judgements(row, objective))
+    except LeaveOut:
+        return []
 
 
 def first_version(rows: Sequence[Scored]) -> dict[str, Any]:

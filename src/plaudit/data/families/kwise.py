@@ -11,7 +11,7 @@ from plaudit.data.cells import text_of_cell, value_of_cell
 from plaudit.data.families.rankings import Groups, from_comparisons, from_ranks, from_scores, of_pair
 from plaudit.data.format import Format, Look, is_list_of_texts
 from plaudit.data.judgements import TEXTS, check_ranking, judged, judgement_from_dict
-from plaudit.data.row import Row, as_number, is_number, list_of, mapping_of, number_of
+from plaudit.data.row import Row, is_number, list_of, mapping_of, number_of
 from plaudit.data.turns import answer_in, asked, in_one, is_transcript, prompt_in, split_answer, transcript, turns_of
 from plaudit.types import OVERALL, Flag, Judgement, Prompt, Response
 
@@ -34,7 +34,9 @@ def _native(row: Row, objective: str) -> Iterable[Judgement]:
     ranking = _ranking(row, _entries(row))
     check_ranking(ranking, len(responses), row.where)
     own = row.optional_text("objective") or OVERALL
-    scores = _of_every(_entries(row), "score")
+    scores = _of_every(_entries(row), "score") or []
+    if not all(type(score) in (int, float) for score in scores):
+        scores = []  # whatever they are, the ranking stands without them
     yield judged(
         _native_prompt(row),
         responses,
@@ -43,7 +45,7 @@ def _native(row: Row, objective: str) -> Iterable[Judgement]:
         annotator=row.optional_text("annotator"),
         strength=row.optional_number("strength"),
         flags=_flags(row),
-        ratings={"score": tuple(map(as_number, scores))} if scores and all(map(is_number, scores)) else {},
+        ratings={"score": tuple(number_of(row.where, "score", score) for score in scores)} if scores else {},
     )
 
 

@@ -53,6 +53,11 @@ class Target:
     merges: bool = False
     """True: rows of one prompt that follow each other are read as one."""
 
+    @property
+    def keeps_all(self) -> bool:
+        """True: even a judgement that does not stand is told as what it is."""
+        return self.keeps >= PARTS.keys()
+
     def rows_of(self, item: Any, losses: Losses) -> Iterable[Fields]:
         """The rows of an item, with everything that is lost on the way counted."""
         if isinstance(item, Judgement):
