@@ -16,6 +16,7 @@ from plaudit.data.formats import prompt_of, read_judgements, read_log
 from plaudit.data.responses import by_prompt, distinct_responses
 from plaudit.data.split import split_by_prompt
 from plaudit.progress import Journal
+from plaudit.rl import ppo
 from plaudit.rl.doubtful import is_doubtful
 from plaudit.rounds import run, run_act
 from plaudit.run_folder import RunFolder
@@ -141,6 +142,26 @@ def test_a_run_stopped_within_an_act_ends_as_if_it_never_had_been(
         path = uninterrupted / "round_0" / name / log_file
         if path.exists():
             assert rows(folder / "round_0" / name / log_file) == rows(path), log_file
+
+
+def test_ppo_stopped_behind_its_last_step_still_says_what_it_came_to(
+    uninterrupted: Path, tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state is saved, the model is not: no step is left whose figures could be returned."""
+    recipe, last = tiny.recipe(tmp_path, tiny_folder), tmp_path / "tiny" / "round_0" / "ppo"
+
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ppo, "export_policy", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, quiet=True)
+    assert int(load_file(last / "state.safetensors")["step"]) == recipe.ppo.steps
+    result = run(recipe, quiet=True)
+    assert timeless(result.summary) == timeless(json.loads((uninterrupted / "summary.json").read_text()))
+    assert rows(last / "metrics.jsonl") == rows(uninterrupted / "round_0" / "ppo" / "metrics.jsonl")
+    equal_weights(last, uninterrupted / "round_0" / "ppo")
 
 
 def test_what_is_done_is_skipped_and_a_change_redoes_what_hangs_on_it(tmp_path: Path, tiny_folder: Path) -> None:
