@@ -6,7 +6,7 @@ Everything is checked here before an act begins. What is left out is counted by 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import TypeVar, cast
 
@@ -134,25 +134,44 @@ class Material:
 
     @cached_property
     def _files(self) -> tuple[list[Prompt], list[Prompt]]:
-        """(prompts to learn on, prompts to evaluate on): no opening is in both, nor in the rankings of files."""
+        """(prompts to learn on, prompts to evaluate on): no opening is in both, and none to evaluate on is among the
+        demonstrations of a file."""
         data = self.recipe.data
         assert data.prompts is not None
-        read = self._taken("prompts", read_prompts(data.prompts))
+        learned = self._taken("prompts", read_prompts(data.prompts))
         if data.evaluation_prompts is not None:
-            return read, self._taken("evaluation prompts", read_prompts(data.evaluation_prompts))
-        return split_by_prompt(read, EVALUATION_SHARE, self.recipe.seed, lambda p: p)
+            asked = self._taken("evaluation prompts", read_prompts(data.evaluation_prompts))
+        else:
+            learned, asked = split_by_prompt(learned, EVALUATION_SHARE, self.recipe.seed, lambda p: p)
+        shown = learned
+        if self.recipe.sft is not None and data.demonstrations is not None:
+            shown = [*learned, *(d.prompt for d in read_demonstrations(data.demonstrations).items)]
+        apart = self._apart(
+            asked, shown, "evaluation", "it is among the prompts or demonstrations that are learned from"
+        )
+        if asked and not apart:
+            raise InputError(
+                "every prompt to evaluate on is among the prompts or demonstrations that are learned from: give other "
+                "prompts in data.evaluation_prompts"
+            )
+        return learned, apart
 
     def _unseen(self, prompts: Sequence[Prompt], chat: Chat, split: Split) -> list[Prompt]:
-        """The prompts whose opening no judge was trained on; the others are left out and counted."""
-        seen = {_opening(j.prompt) for j in self.judgements(chat)}
-        kept = [p for p in prompts if _opening(p) not in seen]
-        if len(kept) < len(prompts):
-            reasons = self.noted["left_out"].setdefault(f"prompts of {split}", {})
-            reasons["a judge was trained on rankings of it"] = len(prompts) - len(kept)
+        """The prompts whose opening no judge was trained on."""
+        ranked = [j.prompt for j in self.judgements(chat)]
+        kept = self._apart(prompts, ranked, split, "a judge was trained on rankings of it")
         if not kept:
             raise InputError(
                 "every prompt of data.prompts is among the rankings of data.preferences: give other prompts"
             )
+        return kept
+
+    def _apart(self, prompts: Sequence[Prompt], others: Iterable[Prompt], split: Split, why: str) -> list[Prompt]:
+        """The prompts that open like none of these others; the rest are left out and counted."""
+        known = {_opening(p) for p in others}
+        kept = [p for p in prompts if _opening(p) not in known]
+        if len(kept) < len(prompts):
+            self.noted["left_out"].setdefault(f"prompts of {split}", {})[why] = len(prompts) - len(kept)
         return kept
 
     def _taken(self, what: str, loaded: Loaded[Item]) -> list[Item]:
