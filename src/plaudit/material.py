@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TypeVar, cast
 
 import numpy as np
 
 from plaudit.data.chat import Chat, Encoded, fit_tokens
-from plaudit.data.formats import Loaded, read_demonstrations, read_judgements, read_prompts
+from plaudit.data.formats import Loaded, content_hash, read_demonstrations, read_judgements, read_prompts
 from plaudit.data.split import split_by_prompt
 from plaudit.feedback.annotators.stand_in import stand_ins
 from plaudit.models.loading import context_of
@@ -114,8 +115,19 @@ class Material:
         return self._prompts("preference", self.recipe.sample.prompts, chat, round_index)
 
     def ppo_prompts(self, chat: Chat, round_index: int) -> list[Prompt]:
-        wanted = self.recipe.ppo.steps * self.recipe.ppo.prompts_per_step
-        return self._prompts("ppo", min(wanted, MOST_PPO_PROMPTS), chat, round_index)
+        return self._prompts("ppo", self._num_ppo_prompts, chat, round_index)
+
+    @property
+    def _num_ppo_prompts(self) -> int:
+        return min(self.recipe.ppo.steps * self.recipe.ppo.prompts_per_step, MOST_PPO_PROMPTS)
+
+    def centring_prompts(self, chat: Chat, round_index: int) -> list[Prompt]:
+        """The first of PPO's, where answers to them set the 0 and 1 of a reward."""
+        return self._prompts("ppo", self.num_centring_prompts, chat, round_index)
+
+    @property
+    def num_centring_prompts(self) -> int:
+        return min(self._num_ppo_prompts, self.recipe.reward.centring_samples)
 
     def evaluation_prompts(self, chat: Chat) -> list[Prompt]:
         return self._prompts(self.recipe.evaluation.split, self.recipe.evaluation.prompts, chat, 0)
@@ -181,6 +193,33 @@ class Material:
             self.noted["left_out"][what] = dict(loaded.left_out)
         return list(loaded.items)
 
+    # -- what decides them, for the keys of acts ------------------------------------------------------------------
+
+    def source_of_prompts(self, split: Split) -> dict[str, object]:
+        """What decides the prompts of a split, but for the seed, the round and how many are asked for."""
+        data, fitting = self.recipe.data, self.limits(self._answer_tokens)
+        if data.prompts is None:
+            return {"world": self.recipe.world, "fitting": fitting}
+        source: dict[str, object] = {"prompts": source_of(data.prompts), "fitting": fitting}
+        if data.evaluation_prompts is None:
+            source["set_aside"] = EVALUATION_SHARE
+        if data.preferences:
+            files = [[source_of(file.path), file.format, file.limit] for file in data.preferences]
+            source["without"] = {"rankings": files, "fitting": self.limits()}
+        if split in ("evaluation", "tuning"):
+            source["evaluation_prompts"] = source_of(data.evaluation_prompts)
+            source["demonstrations"] = source_of(data.demonstrations) if self.recipe.sft is not None else None
+        return source
+
+    def limits(self, answer_tokens: int = 0) -> dict[str, int]:
+        """The most tokens of a prompt that leaves room for an answer, and of a prompt with its response: as the recipe
+        has them, and no more than the model's context. How much may be left out changes nothing of what is kept."""
+        data, context = self.recipe.data, context_of(self.base_model)
+        return {
+            "max_prompt_tokens": min(data.max_prompt_tokens, context - answer_tokens),
+            "max_tokens": min(data.max_tokens, context),
+        }
+
     @property
     def _answer_tokens(self) -> int:
         """The longest answer that a prompt must leave room for."""
@@ -196,12 +235,7 @@ class Material:
         answer_tokens: int = 0,
     ) -> list[Item]:
         """What fits the recipe's token limits and the model's context; too many left out, or all, is an error."""
-        data, context = self.recipe.data, context_of(self.base_model)
-        kept, too_long = fit_tokens(
-            [encode(i) for i in items],
-            max_prompt_tokens=min(data.max_prompt_tokens, context - answer_tokens),
-            max_tokens=min(data.max_tokens, context),
-        )
+        kept, too_long = fit_tokens([encode(i) for i in items], **self.limits(answer_tokens))
         counts = dict(Counter(left_out) + Counter(too_long))
         lost = sum(counts.values())
         reasons = "; ".join(f"{count} × {reason}" for reason, count in counts.items())
@@ -210,12 +244,20 @@ class Material:
         if not kept:
             raise InputError(f"{what}: nothing is left to work with ({reasons or 'it is empty'})")
         share = lost / (lost + len(kept))
-        if share > data.max_left_out:
+        allowed = self.recipe.data.max_left_out
+        if share > allowed:
             raise InputError(
-                f"{what}: {share:.0%} of the rows were left out ({reasons}); "
-                f"data.max_left_out allows {data.max_left_out:.0%}"
+                f"{what}: {share:.0%} of the rows were left out ({reasons}); data.max_left_out allows {allowed:.0%}"
             )
         return [items[i] for i in kept]
+
+
+def source_of(path: str | Path | None) -> str | None:
+    """The content hash of a local file or folder, or the name as it stands (a hub name)."""
+    if path is None:
+        return None
+    local = Path(path).expanduser()
+    return content_hash(local) if local.exists() else str(path)
 
 
 def _opening(prompt: Prompt) -> str:
