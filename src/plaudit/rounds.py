@@ -13,6 +13,7 @@ from plaudit.contest import Contest
 from plaudit.data.formats import content_hash
 from plaudit.data.responses import response_row
 from plaudit.data.split import split_by_prompt
+from plaudit.evaluation.run_files import acts_of
 from plaudit.feedback.project import RESPONSES
 from plaudit.judges import make_judge, open_judge, open_judges
 from plaudit.labels import Labels
@@ -87,15 +88,8 @@ class Job:
 
     @property
     def acts(self) -> list[Act]:
-        recipe = self.recipe
-        wanted: dict[Act, bool] = {
-            "sft": recipe.sft is not None,
-            "sample": recipe.ppo.reward is None and not recipe.data.preferences,
-            "reward": recipe.ppo.reward is None,
-            "ppo": True,
-            "evaluate": True,
-        }
-        return [act for act, yes in wanted.items() if yes]
+        folders = acts_of(self.recipe)
+        return [act for act, folder in FOLDERS.items() if act == "ppo" or folder in folders]
 
     def perform(self, act: Act, index: int) -> None:
         methods: dict[Act, Callable[[int], None]] = {

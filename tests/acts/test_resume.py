@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -396,6 +397,25 @@ def test_one_act_at_a_time(uninterrupted: Path, tmp_path: Path, tiny_folder: Pat
     for act, name in zip(("sft", "sample", "reward", "ppo", "evaluate"), ACTS, strict=True):
         assert run_act(recipe, act, quiet=True) == tmp_path / "tiny" / "round_0" / name  # pyright: ignore
     equal_weights(tmp_path / "tiny", uninterrupted)
+
+
+def test_only_what_the_recipe_performs_is_told(tmp_path: Path, tiny_folder: Path) -> None:
+    """What earlier recipes left in the folder, PPO and a second round, is not told as if it were this one's."""
+    folder = run(tiny.recipe(tmp_path, tiny_folder, sft=None), quiet=True).folder
+    shutil.copytree(folder / "round_0", folder / "round_1")
+    changed = run(tiny.recipe(tmp_path, tiny_folder, sft=None, align="dpo"), quiet=True)
+    fresh = run(tiny.recipe(tmp_path / "fresh", tiny_folder, sft=None, align="dpo"), quiet=True)
+    assert (folder / "round_0" / "ppo").is_dir()
+    assert timeless(changed.summary) == timeless(fresh.summary)
+    (only,) = changed.summary["rounds"]
+    assert set(only) == {"responses", "reward", "dpo", "evaluation"}
+    told, expected = (one.report.read_text(encoding="utf-8") for one in (changed, fresh))
+    for page in (told, expected):
+        assert "1 round" in page
+        assert "Clip fraction" not in page  # PPO's curves
+        assert f"after {only['dpo']['steps']:.0f} steps" in page
+    assert told.count("DPO") == expected.count("DPO")
+    assert told.count("PPO") == expected.count("PPO")
 
 
 def test_a_profiled_run_leaves_traces_and_equal_numbers(uninterrupted: Path, tmp_path: Path, tiny_folder: Path) -> None:
