@@ -158,9 +158,8 @@ class Material:
         shown = learned
         if self.recipe.sft is not None and data.demonstrations is not None:
             shown = [*learned, *(d.prompt for d in read_demonstrations(data.demonstrations).items)]
-        apart = self._apart(
-            asked, shown, "evaluation", "it is among the prompts or demonstrations that are learned from"
-        )
+        why = "it is among the prompts or demonstrations that are learned from"
+        apart = self._apart(asked, shown, self.recipe.evaluation.split, why)
         if asked and not apart:
             raise InputError(
                 "every prompt to evaluate on is among the prompts or demonstrations that are learned from: give other "

@@ -377,6 +377,9 @@ class Job:
                 sampling=self.workshop.evaluation_sampling,
             )
             prompts = self.material.evaluation_prompts(self.workshop.chat)
+            what = f"prompts of {recipe.evaluation.split}"
+            for why, many in self.material.noted["left_out"].get(what, {}).items():
+                self.folder.say(f"{what}: {many} left out ({why})")
             result, answers = contest.hold(prompts, checkpoints, journal)
             rows = [{"prompt": p.messages[-1].content} for p in prompts]
             write_rows(

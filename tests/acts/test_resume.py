@@ -472,3 +472,16 @@ def test_dpo_never_sees_the_second_judge_s_rankings(tmp_path: Path, tiny_folder:
     (only,) = run(recipe, quiet=True).summary["rounds"]
     assert only["dpo"]["rankings"] == only["reward"]["rankings"]
     assert only["dpo"]["rankings"] < only["reward"]["judgements"] / 2
+
+
+def test_a_run_says_which_prompts_are_not_evaluated_on(
+    tmp_path: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learned = tiny.questions(12, seed=3)
+    data = {
+        "prompts": tiny.prompt_file(tmp_path / "prompts.jsonl", learned),
+        "evaluation_prompts": tiny.prompt_file(tmp_path / "asked.jsonl", [*learned[:5], *tiny.questions(6, seed=9)]),
+    }
+    run(tiny.recipe(tmp_path, tiny_folder, sft=None, data=data, ppo={"reward": "tiny:count_yes"}))
+    why = "it is among the prompts or demonstrations that are learned from"
+    assert f"prompts of evaluation: 5 left out ({why})\n" in capsys.readouterr().out
