@@ -6,14 +6,15 @@ Everything is checked here before an act begins. What is left out is counted by 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TypeVar, cast
 
 import numpy as np
 
 from plaudit.data.chat import Chat, Encoded, fit_tokens
-from plaudit.data.formats import Loaded, read_demonstrations, read_judgements, read_prompts
+from plaudit.data.formats import Loaded, content_hash, read_demonstrations, read_judgements, read_prompts
 from plaudit.data.split import split_by_prompt
 from plaudit.feedback.annotators.stand_in import stand_ins
 from plaudit.models.loading import context_of
@@ -114,8 +115,19 @@ class Material:
         return self._prompts("preference", self.recipe.sample.prompts, chat, round_index)
 
     def ppo_prompts(self, chat: Chat, round_index: int) -> list[Prompt]:
-        wanted = self.recipe.ppo.steps * self.recipe.ppo.prompts_per_step
-        return self._prompts("ppo", min(wanted, MOST_PPO_PROMPTS), chat, round_index)
+        return self._prompts("ppo", self._num_ppo_prompts, chat, round_index)
+
+    @property
+    def _num_ppo_prompts(self) -> int:
+        return min(self.recipe.ppo.steps * self.recipe.ppo.prompts_per_step, MOST_PPO_PROMPTS)
+
+    def centring_prompts(self, chat: Chat, round_index: int) -> list[Prompt]:
+        """The first of PPO's, where answers to them set the 0 and 1 of a reward."""
+        return self._prompts("ppo", self.num_centring_prompts, chat, round_index)
+
+    @property
+    def num_centring_prompts(self) -> int:
+        return min(self._num_ppo_prompts, self.recipe.reward.centring_samples)
 
     def evaluation_prompts(self, chat: Chat) -> list[Prompt]:
         return self._prompts(self.recipe.evaluation.split, self.recipe.evaluation.prompts, chat, 0)
@@ -134,25 +146,43 @@ class Material:
 
     @cached_property
     def _files(self) -> tuple[list[Prompt], list[Prompt]]:
-        """(prompts to learn on, prompts to evaluate on): no opening is in both, nor in the rankings of files."""
+        """(prompts to learn on, prompts to evaluate on): no opening is in both, and none to evaluate on is among the
+        demonstrations of a file."""
         data = self.recipe.data
         assert data.prompts is not None
-        read = self._taken("prompts", read_prompts(data.prompts))
+        learned = self._taken("prompts", read_prompts(data.prompts))
         if data.evaluation_prompts is not None:
-            return read, self._taken("evaluation prompts", read_prompts(data.evaluation_prompts))
-        return split_by_prompt(read, EVALUATION_SHARE, self.recipe.seed, lambda p: p)
+            asked = self._taken("evaluation prompts", read_prompts(data.evaluation_prompts))
+        else:
+            learned, asked = split_by_prompt(learned, EVALUATION_SHARE, self.recipe.seed, lambda p: p)
+        shown = learned
+        if self.recipe.sft is not None and data.demonstrations is not None:
+            shown = [*learned, *(d.prompt for d in read_demonstrations(data.demonstrations).items)]
+        why = "it is among the prompts or demonstrations that are learned from"
+        apart = self._apart(asked, shown, self.recipe.evaluation.split, why)
+        if asked and not apart:
+            raise InputError(
+                "every prompt to evaluate on is among the prompts or demonstrations that are learned from: give other "
+                "prompts in data.evaluation_prompts"
+            )
+        return learned, apart
 
     def _unseen(self, prompts: Sequence[Prompt], chat: Chat, split: Split) -> list[Prompt]:
-        """The prompts whose opening no judge was trained on; the others are left out and counted."""
-        seen = {_opening(j.prompt) for j in self.judgements(chat)}
-        kept = [p for p in prompts if _opening(p) not in seen]
-        if len(kept) < len(prompts):
-            reasons = self.noted["left_out"].setdefault(f"prompts of {split}", {})
-            reasons["a judge was trained on rankings of it"] = len(prompts) - len(kept)
+        """The prompts whose opening no judge was trained on."""
+        ranked = [j.prompt for j in self.judgements(chat)]
+        kept = self._apart(prompts, ranked, split, "a judge was trained on rankings of it")
         if not kept:
             raise InputError(
                 "every prompt of data.prompts is among the rankings of data.preferences: give other prompts"
             )
+        return kept
+
+    def _apart(self, prompts: Sequence[Prompt], others: Iterable[Prompt], split: Split, why: str) -> list[Prompt]:
+        """The prompts that open like none of these others; the rest are left out and counted."""
+        known = {_opening(p) for p in others}
+        kept = [p for p in prompts if _opening(p) not in known]
+        if len(kept) < len(prompts):
+            self.noted["left_out"].setdefault(f"prompts of {split}", {})[why] = len(prompts) - len(kept)
         return kept
 
     def _taken(self, what: str, loaded: Loaded[Item]) -> list[Item]:
@@ -161,6 +191,33 @@ class Material:
         if loaded.left_out:
             self.noted["left_out"][what] = dict(loaded.left_out)
         return list(loaded.items)
+
+    # -- what decides them, for the keys of acts ------------------------------------------------------------------
+
+    def source_of_prompts(self, split: Split) -> dict[str, object]:
+        """What decides the prompts of a split, but for the seed, the round and how many are asked for."""
+        data, fitting = self.recipe.data, self.limits(self._answer_tokens)
+        if data.prompts is None:
+            return {"world": self.recipe.world, "fitting": fitting}
+        source: dict[str, object] = {"prompts": source_of(data.prompts), "fitting": fitting}
+        if data.evaluation_prompts is None:
+            source["set_aside"] = EVALUATION_SHARE
+        if data.preferences:
+            files = [[source_of(file.path), file.format, file.limit] for file in data.preferences]
+            source["without"] = {"rankings": files, "fitting": self.limits()}
+        if split in ("evaluation", "tuning"):
+            source["evaluation_prompts"] = source_of(data.evaluation_prompts)
+            source["demonstrations"] = source_of(data.demonstrations) if self.recipe.sft is not None else None
+        return source
+
+    def limits(self, answer_tokens: int = 0) -> dict[str, int]:
+        """The most tokens of a prompt that leaves room for an answer, and of a prompt with its response: as the recipe
+        has them, and no more than the model's context. How much may be left out changes nothing of what is kept."""
+        data, context = self.recipe.data, context_of(self.base_model)
+        return {
+            "max_prompt_tokens": min(data.max_prompt_tokens, context - answer_tokens),
+            "max_tokens": min(data.max_tokens, context),
+        }
 
     @property
     def _answer_tokens(self) -> int:
@@ -177,12 +234,7 @@ class Material:
         answer_tokens: int = 0,
     ) -> list[Item]:
         """What fits the recipe's token limits and the model's context; too many left out, or all, is an error."""
-        data, context = self.recipe.data, context_of(self.base_model)
-        kept, too_long = fit_tokens(
-            [encode(i) for i in items],
-            max_prompt_tokens=min(data.max_prompt_tokens, context - answer_tokens),
-            max_tokens=min(data.max_tokens, context),
-        )
+        kept, too_long = fit_tokens([encode(i) for i in items], **self.limits(answer_tokens))
         counts = dict(Counter(left_out) + Counter(too_long))
         lost = sum(counts.values())
         reasons = "; ".join(f"{count} × {reason}" for reason, count in counts.items())
@@ -191,12 +243,20 @@ class Material:
         if not kept:
             raise InputError(f"{what}: nothing is left to work with ({reasons or 'it is empty'})")
         share = lost / (lost + len(kept))
-        if share > data.max_left_out:
+        allowed = self.recipe.data.max_left_out
+        if share > allowed:
             raise InputError(
-                f"{what}: {share:.0%} of the rows were left out ({reasons}); "
-                f"data.max_left_out allows {data.max_left_out:.0%}"
+                f"{what}: {share:.0%} of the rows were left out ({reasons}); data.max_left_out allows {allowed:.0%}"
             )
         return [items[i] for i in kept]
+
+
+def source_of(path: str | Path | None) -> str | None:
+    """The content hash of a local file or folder, or the name as it stands (a hub name)."""
+    if path is None:
+        return None
+    local = Path(path).expanduser()
+    return content_hash(local) if local.exists() else str(path)
 
 
 def _opening(prompt: Prompt) -> str:

@@ -52,14 +52,24 @@ class Journal:
 
     def rewind(self, step: int) -> None:
         """Forget what was logged after this step: a run that goes on from a checkpoint logs it again."""
+        kept = [line for line in self._lines() if json.loads(line)["step"] <= step]
         path = self.folder / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        whole = (line for line in lines if line.endswith("\n"))  # a kill may have cut the last one short
-        kept = [line for line in whole if json.loads(line)["step"] <= step]
         staged = path.with_suffix(".tmp")
         staged.write_text("".join(kept), encoding="utf-8")
         staged.replace(path)
         self._rewound_to = step
+
+    def logged(self, step: int) -> dict[str, float]:
+        """The metrics of a step as they were logged (null: not a number); none where it logged nothing."""
+        records = map(json.loads, reversed(self._lines()))
+        found: dict[str, float | None] = next((one for one in records if one["step"] == step), {})
+        return {k: math.nan if v is None else v for k, v in found.items() if k not in ("step", "time")}
+
+    def _lines(self) -> list[str]:
+        """Of metrics.jsonl, whole ones: a kill may have cut the last one short."""
+        path = self.folder / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        return [line for line in lines if line.endswith("\n")]
 
     def say(self, text: str) -> None:
         """Print a line, above the bar where one is running."""

@@ -95,7 +95,8 @@ class Data(Section):
     prompts: str | None = None
     """Prompts to sample from in Acts II and III."""
     evaluation_prompts: str | None = None
-    """None: a share of `prompts` is set aside."""
+    """None: a share of `prompts` is set aside. What opens like a prompt or a demonstration that is learned from is left
+    out."""
     preferences: tuple[PreferenceFile, ...] = ()
     """Rankings that exist already; with them nothing is sampled for people."""
     max_prompt_tokens: Positive = 512

@@ -13,19 +13,21 @@ from plaudit.contest import Contest
 from plaudit.data.formats import content_hash
 from plaudit.data.responses import response_row
 from plaudit.data.split import split_by_prompt
+from plaudit.evaluation.run_files import acts_of
 from plaudit.feedback.project import RESPONSES
 from plaudit.judges import make_judge, open_judge, open_judges
 from plaudit.labels import Labels
-from plaudit.material import Material
+from plaudit.material import Material, source_of
 from plaudit.progress import Journal
 from plaudit.recipe import PPO, Recipe
 from plaudit.recipe_file import dump_recipe
 from plaudit.reward.model import RewardModel
 from plaudit.reward.ready import open_reward
 from plaudit.reward.scale import Standardised
-from plaudit.rl.doubtful import doubtful_answers, is_doubtful
+from plaudit.rl.doubtful import DOUBTFUL, doubtful_answers, is_doubtful
 from plaudit.rl.dpo import dpo
 from plaudit.rl.ppo import ppo
+from plaudit.rl.records import STATE
 from plaudit.rl.rollout import sampling_of
 from plaudit.run_folder import Result, RunFolder, write_rows
 from plaudit.sft.train import train_sft
@@ -86,15 +88,8 @@ class Job:
 
     @property
     def acts(self) -> list[Act]:
-        recipe = self.recipe
-        wanted: dict[Act, bool] = {
-            "sft": recipe.sft is not None,
-            "sample": recipe.ppo.reward is None and not recipe.data.preferences,
-            "reward": recipe.ppo.reward is None,
-            "ppo": True,
-            "evaluate": True,
-        }
-        return [act for act, yes in wanted.items() if yes]
+        folders = acts_of(self.recipe)
+        return [act for act, folder in FOLDERS.items() if act == "ppo" or folder in folders]
 
     def perform(self, act: Act, index: int) -> None:
         methods: dict[Act, Callable[[int], None]] = {
@@ -125,9 +120,13 @@ class Job:
                 )
             return trained | self.material.noted | {"repairs": list(chat.repairs)}
 
-        demonstrations = source_of(self.recipe.data.demonstrations) or self.recipe.world
-        by_people = {"people": content_hash([[d.prompt.id, d.response] for d in written.values()])} if written else {}
-        inputs = self._inputs("sft", "model", demonstrations=demonstrations, **by_people)
+        inputs = self._inputs(
+            "sft",
+            "model",
+            demonstrations=source_of(self.recipe.data.demonstrations) or self.recipe.world,
+            fitting=self.material.limits(),
+            people=content_hash([[d.prompt.id, d.response] for d in written.values()]) if written else None,
+        )
         labels = {"demonstrations": list(written)} if self.recipe.feedback.use_demonstrations else None
         self.folder.act(f"round_{index}/sft", inputs, do, labels=labels)
 
@@ -138,7 +137,9 @@ class Job:
         recipe, config, workshop = self.recipe, self.recipe.sample, self.workshop
         if config.responses_per_prompt < 2:
             raise InputError("sample.responses_per_prompt is 1: a ranking needs at least two responses")
-        shown = recipe.feedback.queue.shown if index and config.doubtful_share else None
+        asks_again = index > 0 and config.doubtful_share > 0
+        shown = recipe.feedback.queue.shown if asks_again else None
+        noted = source_of(self.path(index - 1, "ppo", DOUBTFUL)) if asks_again else None
 
         def do(folder: Path, journal: Journal) -> Result:
             prompts = self.material.sample_prompts(workshop.chat, index)
@@ -164,7 +165,13 @@ class Job:
             write_rows(folder / RESPONSES, [response_row(prompt, response) for prompt, response in rows])
             return {"prompts": len(rest) + len(doubtful), "responses": len(rows), "doubtful": len(doubtful)}
 
-        inputs = self._inputs("sample", "model", "world", policy=self._policy_source(index), shown=shown)
+        inputs = self._inputs(
+            "sample",
+            "model",
+            policy=self._policy_source(index),
+            prompts=self.material.source_of_prompts("preference"),
+            doubtful=[noted, recipe.reward.held_out, shown] if asks_again else None,
+        )
         self.folder.act(f"round_{index}/responses", inputs, do)
         self.labels.collect(index, Asker(workshop, self.path(index, "asking")))
 
@@ -196,9 +203,14 @@ class Job:
                 )  # fmt: skip
             return result | {"second": tested}
 
-        labels = content_hash(sorted(j.id for j in judgements))
-        centring = asdict(self.workshop.ppo_sampling) if recipe.data.preferences else None
-        inputs = self._inputs("reward", "model", "data", labels=labels, sft=self._sft_source, centring=centring)
+        inputs = self._inputs(
+            "reward",
+            "model",
+            labels=source_of_rankings(judgements),
+            sft=self._sft_source,
+            own=self._own_source(index),
+            resamples=recipe.evaluation.resamples,
+        )
         self.folder.act(f"round_{index}/reward", inputs, do, labels={"judgements": [j.id for j in judgements]})
 
     def _split(self, judgements: Sequence[Judgement]) -> tuple[list[Judgement], list[Judgement], list[Judgement]]:
@@ -225,10 +237,10 @@ class Job:
     def _own_responses(self, index: int, journal: Journal) -> tuple[list[Prompt], list[str]]:
         """What the SFT model itself says: it sets the judge's 0 and 1."""
         recipe, workshop = self.recipe, self.workshop
-        if not recipe.data.preferences and self.folder.done("round_0/responses") is not None:
+        if self._were_sampled:
             pairs = [(prompt, r.text) for prompt, responses in self.labels.responses(0) for r in responses]
             return [prompt for prompt, _ in pairs], [text for _, text in pairs]
-        prompts = self.material.ppo_prompts(self.workshop.chat, index)[: recipe.reward.centring_samples]
+        prompts = self.material.centring_prompts(self.workshop.chat, index)
         sampling = self.workshop.ppo_sampling
         said = workshop.speak(
             workshop.trunk.model,
@@ -239,6 +251,21 @@ class Job:
             journal=journal,
         )
         return prompts, [workshop.chat.text_of(s.tokens, sampling.stop) for s in said]
+
+    @property
+    def _were_sampled(self) -> bool:
+        return "sample" in self.acts and self.folder.done("round_0/responses") is not None
+
+    def _own_source(self, index: int) -> object:
+        """What decides `_own_responses`, besides the SFT model."""
+        if self._were_sampled:
+            return source_of(self.path(0, FOLDERS["sample"], RESPONSES))
+        return {
+            "prompts": self.material.source_of_prompts("ppo"),
+            "asked": self.material.num_centring_prompts,
+            "round": index,
+            "sampling": asdict(self.workshop.ppo_sampling),
+        }
 
     # -- Act III ------------------------------------------------------------------------------------------------
 
@@ -286,10 +313,11 @@ class Job:
         inputs = self._inputs(
             "ppo",
             "model",
-            "data",
-            reward=plugin or self._judge_source(index),
+            prompts=self.material.source_of_prompts("ppo"),
+            reward=source_of(plugin) or self._judge_source(index),
             sft=self._sft_source,
-            policy=self._policy_source(index),
+            policy=self._policy_source(index, name),
+            own=self._own_source(index) if name == "ceiling" else None,
             # A ready reward's leash may count in the judge's units, as the ceiling's does.
             leash=None if plugin is None else self._leashed(index).kl.coefficient,
         )
@@ -331,10 +359,10 @@ class Job:
             workshop.trunk.remove_part("policy")
             return trained | self.material.noted
 
-        labels = content_hash(sorted(j.id for j in judgements))
         inputs = self._inputs(
-            "dpo", "model", "data", labels=labels, sft=self._sft_source, weights=recipe.ppo.objective_weights,
-            held_out=recipe.reward.held_out, second_judge=recipe.reward.second_judge,
+            "dpo", "model", labels=source_of_rankings(judgements), sft=self._sft_source,
+            weights=recipe.ppo.objective_weights, held_out=recipe.reward.held_out,
+            second_judge=recipe.reward.second_judge,
         )  # fmt: skip
         self.folder.act(f"round_{index}/dpo", inputs, do, labels={"judgements": [j.id for j in judgements]})
 
@@ -353,6 +381,9 @@ class Job:
                 sampling=self.workshop.evaluation_sampling,
             )
             prompts = self.material.evaluation_prompts(self.workshop.chat)
+            what = f"prompts of {recipe.evaluation.split}"
+            for why, many in self.material.noted["left_out"].get(what, {}).items():
+                self.folder.say(f"{what}: {many} left out ({why})")
             result, answers = contest.hold(prompts, checkpoints, journal)
             rows = [{"prompt": p.messages[-1].content} for p in prompts]
             write_rows(
@@ -364,9 +395,13 @@ class Job:
         made = {name: source_of(path) for name, path in checkpoints.items()}
         inputs = self._inputs(
             "evaluation",
-            "data",
+            "model",
+            "world",
+            prompts=self.material.source_of_prompts(recipe.evaluation.split),
             checkpoints=made,
-            reward=self._judge_source(index),
+            reward=source_of(recipe.ppo.reward) or self._judge_source(index),
+            second_judge=self._judge_source(index, "second") if recipe.reward.second_judge else None,
+            weights=recipe.ppo.objective_weights,
             sampling=asdict(self.workshop.evaluation_sampling),
         )
         self.folder.act(f"round_{index}/evaluation", inputs, do)
@@ -385,8 +420,10 @@ class Job:
     # -- lineage ------------------------------------------------------------------------------------------------
 
     def _inputs(self, *sections: str, **sources: object) -> dict[str, object]:
-        """What an act depends on: sections of the recipe, the seed, and hashes of what it reads."""
+        """What an act depends on: sections of the recipe, the seed, and hashes of what it reads. A file counts by what
+        is in it, wherever it lies."""
         dumped = self.recipe.model_dump(mode="json")
+        dumped["model"]["chat_template"] = source_of(self.recipe.model.chat_template)
         chosen = {name: dumped[name] for name in sections}
         return {"base": self._base_source, "seed": self.recipe.seed, "recipe": chosen, "sources": sources}
 
@@ -398,13 +435,23 @@ class Job:
     def _sft_source(self) -> str | None:
         return source_of(self.workshop.sft_model)
 
-    def _policy_source(self, index: int) -> str | None:
-        return self._sft_source if index == 0 else source_of(str(self.path(index - 1, "ppo", "state.safetensors")))
+    def _policy_source(self, index: int, name: str = "ppo") -> str | None:
+        return self._sft_source if index == 0 else source_of(self.path(index - 1, name, STATE))
 
-    def _judge_source(self, index: int) -> str | None:
-        return source_of(str(self.path(index, "reward", "judge.safetensors")))
+    def _judge_source(self, index: int, *names: str) -> dict[str, str | None]:
+        """The second file names the objectives."""
+        files = ("judge.safetensors", "judge.json")
+        return {file: source_of(self.path(index, "reward", *names, file)) for file in files}
 
 
-def source_of(path: str | None) -> str | None:
-    """The content hash of a local file or folder, or the name as it stands (a hub name)."""
-    return path if path is None or not Path(path).exists() else content_hash(Path(path))
+def source_of_rankings(judgements: Sequence[Judgement]) -> str:
+    """The hash of all that is learned from rankings: their ids may stay as they are where a file is edited."""
+    said = (
+        [
+            j.id, j.prompt.id, [[m.role, m.content] for m in j.prompt.messages],
+            [[r.text, r.checkpoint] for r in j.responses], j.ranking, j.objective, j.strength, j.annotator,
+            j.display_order, j.seconds,
+        ]
+        for j in judgements
+    )  # fmt: skip
+    return content_hash(sorted(map(content_hash, said)))

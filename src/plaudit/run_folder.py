@@ -124,7 +124,7 @@ class RunFolder:
     def _take_from_cache(self, folder: Path, key: str) -> Result | None:
         if self.cache is None or not (self.cache / key / MANIFEST).is_file() or folder.exists():
             return None
-        shutil.copytree(self.cache / key, folder)
+        _copy_folder(self.cache / key, folder, beside=folder.with_name(f"{folder.name}.partial"))
         manifest = read_manifest(folder)
         return manifest["result"] if manifest else None
 
@@ -132,12 +132,11 @@ class RunFolder:
         if self.cache is None or (self.cache / key).exists():
             return
         self.cache.mkdir(parents=True, exist_ok=True)
-        beside = self.cache / f"{key}.{os.getpid()}.partial"
-        shutil.copytree(folder, beside, ignore=shutil.ignore_patterns(TRACE))
         try:
-            beside.rename(self.cache / key)
-        except OSError:  # another run was first
-            shutil.rmtree(beside)
+            _copy_folder(folder, self.cache / key, beside=self.cache / f"{key}.{os.getpid()}.partial", without=TRACE)
+        except OSError:
+            if not (self.cache / key).exists():  # else another run was first
+                raise
 
     def announce(self, line: str) -> None:
         """A line that somebody must see, quiet or not: on stderr, so that results stay alone on stdout."""
@@ -148,6 +147,17 @@ class RunFolder:
         if not self.quiet:
             for line in lines:
                 self._console.print(printable(line), markup=False)
+
+
+def _copy_folder(source: Path, target: Path, *, beside: Path, without: str = "") -> None:
+    """Beside, then renamed: a manifest that says "done" must never stand beside half a model."""
+    shutil.rmtree(beside, ignore_errors=True)  # of a copy that was killed
+    try:
+        shutil.copytree(source, beside, ignore=shutil.ignore_patterns(without))
+        beside.rename(target)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
 
 
 def versions() -> dict[str, str]:

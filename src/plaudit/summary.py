@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from plaudit.evaluation import report
-from plaudit.evaluation.run_files import ACTS
+from plaudit.evaluation.run_files import acts_of
 from plaudit.feedback.contests import said_of_rounds
 from plaudit.recipe import Recipe
 from plaudit.recipe_file import load_recipe
@@ -16,8 +16,8 @@ SUMMARY = "summary.json"
 
 
 def summarise(folder: RunFolder, recipe: Recipe) -> Result:
-    """Writes summary.json of what is done so far, and returns it."""
-    found = [{act: folder.done(f"round_{i}/{act}") for act in ACTS} for i in range(recipe.rounds)]
+    """Writes summary.json of what is done so far of the recipe's acts, and returns it."""
+    found = [{act: folder.done(f"round_{i}/{act}") for act in acts_of(recipe)} for i in range(recipe.rounds)]
     rounds = [{act: result for act, result in one.items() if result is not None} for one in found]
     summary = _with_contests({"name": recipe.name, "seed": recipe.seed, "rounds": rounds}, folder.path, recipe)
     write_json(folder.path / SUMMARY, summary)
@@ -29,16 +29,17 @@ def write_report(folder: Path) -> Path:
 
     Raises InputError where the folder holds no run or a .json in it is damaged.
     """
-    page = report.write_report(folder)
-    recipe, summary = folder / "recipe.yaml", folder / SUMMARY
-    if not (recipe.is_file() and summary.is_file()):
+    file, summary = folder / "recipe.yaml", folder / SUMMARY
+    recipe = load_recipe(file) if file.is_file() else None
+    page = report.write_report(folder, recipe)
+    if recipe is None or not summary.is_file():
         return page
     before: Result = json.loads(summary.read_text(encoding="utf-8"))
-    now = _with_contests(before, folder, load_recipe(recipe))
+    now = _with_contests(before, folder, recipe)
     if now == before:
         return page
     write_json(summary, now)
-    return report.write_report(folder)
+    return report.write_report(folder, recipe)
 
 
 def _with_contests(summary: Result, folder: Path, recipe: Recipe) -> Result:

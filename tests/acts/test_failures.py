@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ import tiny
 from plaudit.cli import app
 from plaudit.models import checkpoints
 from plaudit.models.checkpoints import load_tensors
+from plaudit.progress import Journal
 from plaudit.recipe import Recipe
 from plaudit.recipe_file import dump_recipe
 from plaudit.rounds import run, run_act
+from plaudit.run_folder import RunFolder
 from plaudit.types import InputError, TrainingError
 
 
@@ -168,6 +171,38 @@ def test_a_full_disk_leaves_the_run_good(
         json.loads(line)["step"] for line in (result.folder / "round_0/ppo/metrics.jsonl").read_text().splitlines()
     ]
     assert metrics == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))])
+def test_what_is_taken_from_the_cache_is_there_whole_or_not_at_all(
+    error: BaseException | type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest may be copied first, and says that the act is done."""
+    cache = tmp_path / "cache"
+
+    def do(folder: Path, _journal: Journal) -> dict[str, int]:
+        (folder / "model").mkdir(exist_ok=True)
+        (folder / "model" / "model.safetensors").write_bytes(b"weights")
+        return {"steps": 3}
+
+    RunFolder(tmp_path / "one", cache=cache, quiet=True).act("round_0/ppo", {}, do)
+    other = RunFolder(tmp_path / "two", cache=cache, quiet=True)
+
+    def stopped(source: Path, target: Path, **_more: Any) -> None:
+        target.mkdir(parents=True)
+        shutil.copy2(source / "manifest.json", target)
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copytree", stopped)
+        with pytest.raises((KeyboardInterrupt, OSError)):
+            other.act("round_0/ppo", {}, do)
+    assert other.done("round_0/ppo") is None
+    assert list((tmp_path / "two" / "round_0").iterdir()) == []
+    shutil.copytree(cache, tmp_path / "two" / "round_0" / "ppo.partial")  # what a kill leaves
+    assert other.act("round_0/ppo", {}, do) == {"steps": 3}
+    assert (tmp_path / "two" / "round_0" / "ppo" / "model" / "model.safetensors").read_bytes() == b"weights"
+    assert not list((tmp_path / "two" / "round_0").glob("*.partial"))
 
 
 def test_a_checkpoint_that_was_not_written_whole_leaves_the_last_one(

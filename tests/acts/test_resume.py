@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ from plaudit.data.formats import prompt_of, read_judgements, read_log
 from plaudit.data.responses import by_prompt, distinct_responses
 from plaudit.data.split import split_by_prompt
 from plaudit.progress import Journal
+from plaudit.recipe import Recipe
+from plaudit.rl import ppo
 from plaudit.rl.doubtful import is_doubtful
 from plaudit.rounds import run, run_act
 from plaudit.run_folder import RunFolder
+from plaudit.types import Prompt
 
 ACTS = ("sft", "responses", "reward", "ppo", "evaluation")
 
@@ -143,6 +147,26 @@ def test_a_run_stopped_within_an_act_ends_as_if_it_never_had_been(
             assert rows(folder / "round_0" / name / log_file) == rows(path), log_file
 
 
+def test_ppo_stopped_behind_its_last_step_still_says_what_it_came_to(
+    uninterrupted: Path, tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state is saved, the model is not: no step is left whose figures could be returned."""
+    recipe, last = tiny.recipe(tmp_path, tiny_folder), tmp_path / "tiny" / "round_0" / "ppo"
+
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ppo, "export_policy", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, quiet=True)
+    assert int(load_file(last / "state.safetensors")["step"]) == recipe.ppo.steps
+    result = run(recipe, quiet=True)
+    assert timeless(result.summary) == timeless(json.loads((uninterrupted / "summary.json").read_text()))
+    assert rows(last / "metrics.jsonl") == rows(uninterrupted / "round_0" / "ppo" / "metrics.jsonl")
+    equal_weights(last, uninterrupted / "round_0" / "ppo")
+
+
 def test_what_is_done_is_skipped_and_a_change_redoes_what_hangs_on_it(tmp_path: Path, tiny_folder: Path) -> None:
     first = run(tiny.recipe(tmp_path, tiny_folder), quiet=True)
     before = manifests(first.folder)
@@ -159,6 +183,93 @@ def test_what_is_done_is_skipped_and_a_change_redoes_what_hangs_on_it(tmp_path: 
     assert (aside[1] / "model" / "model.safetensors").read_bytes() == policy
     assert (changed.folder / "round_0" / "ppo" / "model" / "model.safetensors").read_bytes() != policy
     assert len(rows(changed.folder / "round_0" / "ppo" / "metrics.jsonl")) == 4
+
+
+def redone(recipe: Recipe) -> set[str]:
+    """The acts that a run with this recipe does or does again."""
+    before = manifests(recipe.out / recipe.name)
+    after = manifests(run(recipe, quiet=True).folder)
+    return {name for name in after if ".old" not in name and after[name] != before.get(name)}
+
+
+def demonstrated(path: Path, prompts: list[Prompt], said: str) -> str:
+    return tiny.write_rows(path, [{"prompt": p.messages[-1].content, "completion": said} for p in prompts])
+
+
+def test_an_act_is_done_again_where_a_file_that_it_reads_was_edited(tmp_path: Path, tiny_folder: Path) -> None:
+    """Under the same name; and not where the same file lies elsewhere, or where nothing that it reads has changed."""
+    template = tmp_path / "template.jinja"
+    template.write_text(tiny.TEMPLATE)
+    shown, asked, tested = (tiny.questions(24, seed=seed) for seed in (5, 6, 7))
+    data: dict[str, Any] = {
+        "demonstrations": demonstrated(tmp_path / "shown.jsonl", shown, "yes"),
+        "prompts": tiny.prompt_file(tmp_path / "asked.jsonl", asked),
+        "evaluation_prompts": tiny.prompt_file(tmp_path / "tested.jsonl", tested),
+    }
+
+    def recipe(more: dict[str, Any] | None = None, **changes: Any) -> Recipe:
+        model = {"chat_template": template}
+        return tiny.recipe(tmp_path / "runs", tiny_folder, model=model, data=data | (more or {}), **changes)
+
+    assert redone(recipe()) == set(ACTS)
+    assert redone(recipe()) == set()
+    longer = {"max_new_tokens": 6}
+    assert redone(recipe(ppo=longer)) == {"ppo", "evaluation"}  # which leaves room enough for the prompts as well
+    tiny.prompt_file(tmp_path / "tested.jsonl", tiny.questions(24, seed=8))
+    assert redone(recipe(ppo=longer)) == {"evaluation"}
+    data["prompts"] = tiny.prompt_file(tmp_path / "elsewhere.jsonl", asked)
+    assert redone(recipe({"max_left_out": 0.4}, ppo=longer)) == set()
+    tiny.prompt_file(tmp_path / "elsewhere.jsonl", tiny.questions(24, seed=9))
+    assert redone(recipe(ppo=longer)) == {"responses", "reward", "ppo", "evaluation"}
+    answered = by_prompt(rows(tmp_path / "runs" / "tiny" / "round_0" / "responses" / "responses.jsonl"))
+    assert {prompt.id for prompt, _ in answered} <= {prompt.id for prompt in tiny.questions(24, seed=9)}
+    demonstrated(tmp_path / "shown.jsonl", shown, "no")
+    assert redone(recipe(ppo=longer)) == set(ACTS)
+    shorter = {"max_tokens": 12, "max_prompt_tokens": 7, "max_left_out": 0.9}
+    assert redone(recipe(shorter, ppo=longer)) == set(ACTS)
+    template.write_text(tiny.TEMPLATE.replace("<user> ", "<user> why "))
+    assert redone(recipe(shorter, ppo=longer)) == set(ACTS)
+
+
+def test_a_judge_is_trained_again_where_rankings_have_changed_under_the_same_ids(
+    tmp_path: Path, tiny_folder: Path
+) -> None:
+    """Turned round, more decided, of another objective. What PPO alone reads leaves it as it is."""
+    path = tmp_path / "pairs.jsonl"
+    data = {
+        "preferences": ({"path": tiny.pair_file(path)},),
+        "prompts": tiny.prompt_file(tmp_path / "prompts.jsonl", tiny.questions(30, seed=9)),
+    }
+    pairs = rows(path)
+
+    def again(steps: int = 4, **change: Any) -> set[str]:
+        tiny.write_rows(path, [pair | change for pair in pairs])
+        changes: dict[str, Any] = {
+            "ppo": {"steps": steps},
+            "reward": {"centring_samples": 8},
+            "evaluation": {"dpo": True},
+        }
+        return redone(tiny.recipe(tmp_path / "runs", tiny_folder, world=None, sft=None, data=data, **changes))
+
+    learned = {"reward", "ppo", "dpo", "evaluation"}
+    assert again() == learned
+    assert again() == set()
+    assert again(ranking=[[1], [0]]) == learned
+    assert again(ranking=[[1], [0]], strength=5.0) == learned
+    assert again(ranking=[[1], [0]], strength=5.0, objective="kind") == learned
+    assert again(5, ranking=[[1], [0]], strength=5.0, objective="kind") == {"ppo", "evaluation"}
+
+
+def test_the_ceiling_and_the_judge_hang_on_what_sets_their_zero(tmp_path: Path, tiny_folder: Path) -> None:
+    """The SFT model's answers, those that nobody was asked about among them."""
+    changes: dict[str, Any] = {
+        "sft": None, "evaluation": {"ceiling": "tiny:count_yes"}, "feedback": {"queue": {"shown": 2}},
+    }  # fmt: skip
+    assert "ceiling" in redone(tiny.recipe(tmp_path, tiny_folder, **changes))
+    sample = {"responses_per_prompt": 4}
+    assert {"reward", "ceiling"} <= redone(tiny.recipe(tmp_path, tiny_folder, sample=sample, **changes))
+    changes["evaluation"] = {"ceiling": "tiny:count_yes", "resamples": 40}  # the intervals of the judge's figures too
+    assert redone(tiny.recipe(tmp_path, tiny_folder, sample=sample, **changes)) == {"reward", "evaluation"}
 
 
 def test_acts_are_taken_from_the_cache_of_other_runs(tmp_path: Path, tiny_folder: Path) -> None:
@@ -288,6 +399,25 @@ def test_one_act_at_a_time(uninterrupted: Path, tmp_path: Path, tiny_folder: Pat
     equal_weights(tmp_path / "tiny", uninterrupted)
 
 
+def test_only_what_the_recipe_performs_is_told(tmp_path: Path, tiny_folder: Path) -> None:
+    """What earlier recipes left in the folder, PPO and a second round, is not told as if it were this one's."""
+    folder = run(tiny.recipe(tmp_path, tiny_folder, sft=None), quiet=True).folder
+    shutil.copytree(folder / "round_0", folder / "round_1")
+    changed = run(tiny.recipe(tmp_path, tiny_folder, sft=None, align="dpo"), quiet=True)
+    fresh = run(tiny.recipe(tmp_path / "fresh", tiny_folder, sft=None, align="dpo"), quiet=True)
+    assert (folder / "round_0" / "ppo").is_dir()
+    assert timeless(changed.summary) == timeless(fresh.summary)
+    (only,) = changed.summary["rounds"]
+    assert set(only) == {"responses", "reward", "dpo", "evaluation"}
+    told, expected = (one.report.read_text(encoding="utf-8") for one in (changed, fresh))
+    for page in (told, expected):
+        assert "1 round" in page
+        assert "Clip fraction" not in page  # PPO's curves
+        assert f"after {only['dpo']['steps']:.0f} steps" in page
+    assert told.count("DPO") == expected.count("DPO")
+    assert told.count("PPO") == expected.count("PPO")
+
+
 def test_a_profiled_run_leaves_traces_and_equal_numbers(uninterrupted: Path, tmp_path: Path, tiny_folder: Path) -> None:
     folder = run(tiny.recipe(tmp_path, tiny_folder), quiet=True, profile=True).folder
     equal_weights(folder, uninterrupted)
@@ -342,3 +472,16 @@ def test_dpo_never_sees_the_second_judge_s_rankings(tmp_path: Path, tiny_folder:
     (only,) = run(recipe, quiet=True).summary["rounds"]
     assert only["dpo"]["rankings"] == only["reward"]["rankings"]
     assert only["dpo"]["rankings"] < only["reward"]["judgements"] / 2
+
+
+def test_a_run_says_which_prompts_are_not_evaluated_on(
+    tmp_path: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learned = tiny.questions(12, seed=3)
+    data = {
+        "prompts": tiny.prompt_file(tmp_path / "prompts.jsonl", learned),
+        "evaluation_prompts": tiny.prompt_file(tmp_path / "asked.jsonl", [*learned[:5], *tiny.questions(6, seed=9)]),
+    }
+    run(tiny.recipe(tmp_path, tiny_folder, sft=None, data=data, ppo={"reward": "tiny:count_yes"}))
+    why = "it is among the prompts or demonstrations that are learned from"
+    assert f"prompts of evaluation: 5 left out ({why})\n" in capsys.readouterr().out

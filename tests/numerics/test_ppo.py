@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import tiny
+from plaudit.data.formats import prompt_of
 from plaudit.material import Material
 from plaudit.models.checkpoints import load_tensors
 from plaudit.models.loading import load_causal_lm
@@ -24,7 +25,7 @@ from plaudit.rl.ppo import Learner, describe, minibatch_gradients, ppo, sampler_
 from plaudit.rl.rollout import POLICY, VALUE, collect
 from plaudit.rounds import run
 from plaudit.tensors import masked_mean
-from plaudit.types import InputError, Judged, Prompt, RewardFunction, Rollout
+from plaudit.types import InputError, Judged, Message, Prompt, RewardFunction, Rollout
 from steps import FULL, LORA, config, littered, ready, rolled_out
 
 # -- padding --------------------------------------------------------------------------------------------------------
@@ -344,3 +345,35 @@ def test_prompts_that_a_judge_was_trained_on_are_not_asked(tmp_path: Path, tiny_
     material = Material(recipe)
     asked = [*material.ppo_prompts(tiny.chat(), 0), *material.evaluation_prompts(tiny.chat())]
     assert sorted(p.id for p in asked) == sorted(p.id for p in others)
+
+
+def with_prompts(tmp_path: Path, tiny_folder: Path, demonstrated: list[Prompt], asked: list[Prompt]) -> Material:
+    """Twelve prompts to learn on; demonstrations of some, and prompts to evaluate on, in files of their own."""
+    shown = [{"prompt": prompt.messages[-1].content, "completion": "yes"} for prompt in demonstrated]
+    data = {
+        "prompts": tiny.prompt_file(tmp_path / "prompts.jsonl", tiny.questions(12, seed=3)),
+        "evaluation_prompts": tiny.prompt_file(tmp_path / "asked.jsonl", asked),
+        "demonstrations": tiny.write_rows(tmp_path / "shown.jsonl", shown),
+    }
+    return Material(tiny.recipe(tmp_path, tiny_folder, data=data, evaluation={"prompts": 50}))
+
+
+def test_what_is_learned_from_is_not_evaluated_on(tmp_path: Path, tiny_folder: Path) -> None:
+    """Of twenty prompts to evaluate on five are among PPO's, as the first turn of a longer one too, and four others
+    were demonstrated."""
+    learned, others = tiny.questions(12, seed=3), tiny.questions(15, seed=9)
+    assert not {p.id for p in learned} & {p.id for p in others}
+    longer = prompt_of([*learned[4].messages, Message(role="assistant", content="no"), *others[0].messages])
+    material = with_prompts(tmp_path, tiny_folder, others[:4], [*learned[:4], longer, *others])
+    assert len(material.ppo_prompts(tiny.chat(), 0)) == 12
+    assert sorted(p.id for p in material.evaluation_prompts(tiny.chat())) == sorted(p.id for p in others[4:])
+    assert material.noted["left_out"]["prompts of evaluation"] == {
+        "it is among the prompts or demonstrations that are learned from": 9
+    }
+
+
+def test_where_every_prompt_to_evaluate_on_is_learned_from_none_is_asked(tmp_path: Path, tiny_folder: Path) -> None:
+    shown = tiny.questions(4, seed=9)
+    material = with_prompts(tmp_path, tiny_folder, shown, [*tiny.questions(12, seed=3), *shown])
+    with pytest.raises(InputError, match=r"every prompt to evaluate on is among .*data\.evaluation_prompts"):
+        material.ppo_prompts(tiny.chat(), 0)

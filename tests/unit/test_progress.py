@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -45,6 +46,20 @@ def test_a_rewound_journal_forgets_later_steps_and_a_line_cut_short(tmp_path: Pa
     journal.rewind(2)
     journal.log(3, {"loss": 30.0})
     assert [record["loss"] for record in records(tmp_path)] == [1, 2, 30.0]
+
+
+@pytest.mark.usefixtures("no_board")
+def test_a_journal_gives_back_what_a_step_logged(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, quiet=True)
+    assert journal.logged(2) == {}
+    for step in (1, 2):
+        journal.log(step, {"loss": 1 / (1 + step), "kl": float("nan")})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "lo')
+    found = journal.logged(2)
+    assert math.isnan(found.pop("kl"))
+    assert found == {"loss": 1 / 3}
+    assert journal.logged(3) == {}
 
 
 def test_tensorboard_has_the_finite_numbers(tmp_path: Path) -> None:

@@ -295,6 +295,12 @@ def test_over_optimisation_is_named(tmp_path: Path) -> None:
     text = page_of(folder).text
     assert "PPO lowered the hidden total: \N{MINUS SIGN}0.200" in text
     assert "Over-optimised" in text
+    assert "PPO found what pleases the judge alone" in text
+    data["rounds"][0]["dpo"] = data["rounds"][0].pop("ppo")
+    (folder / "summary.json").write_text(json.dumps(data))
+    text = page_of(folder).text
+    assert "DPO lowered the hidden total" in text
+    assert "DPO found what pleases the judge alone" in text
 
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:

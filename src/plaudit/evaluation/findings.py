@@ -33,6 +33,9 @@ CHECKPOINTS: Mapping[str, str] = {
 """Name in the files -> on the page. The oracle is PPO against the truth itself: what a perfect judge would give."""
 
 
+CALLED: Mapping[str, str] = {"ppo": "PPO", "dpo": "DPO"}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measure:
     """One thing measured on several checkpoints."""
@@ -92,11 +95,16 @@ def weightiest(rows: Sequence[Measure]) -> Measure | None:
     return next((row for name in names for row in rows if row.name == name and row.gain is not None), None)
 
 
+def maker_of(summary: Mapping[str, object]) -> Literal["ppo", "dpo"]:
+    """The act that made the policy. Where both are there, DPO stands beside PPO."""
+    return "dpo" if "dpo" in summary and "ppo" not in summary else "ppo"
+
+
 def verdict(row: Measure | None, summary: Mapping[str, object]) -> Finding:
     """One sentence on the weightiest measure."""
     if row is None or row.gain is None:
         return Finding(tone="unclear", title="Not evaluated yet", text="What the run has so far is below.")
-    by = "DPO" if "dpo" in summary and "ppo" not in summary else "PPO"
+    by = CALLED[maker_of(summary)]
     measured = figure(summary, "evaluation", "kl", "rlhf")
     kl = number(summary, "ppo", "kl") if measured is None else measured.value
     leash = f", at a KL of {plain(kl)} nats from the SFT model" if kl is not None else ""
@@ -114,7 +122,7 @@ def verdict(row: Measure | None, summary: Mapping[str, object]) -> Finding:
 def shortfalls(rows: Sequence[Measure], summary: Mapping[str, object]) -> list[Finding]:
     """Everything that got worse or did not clearly get better, the worse first."""
     found = [_shortfall(row) for row in rows if row.gain is not None and row.tone != "up"]
-    found += _judge_shortfalls(summary) + _contradictions(rows) + _text_shortfalls(summary)
+    found += _judge_shortfalls(summary) + _contradictions(rows, CALLED[maker_of(summary)]) + _text_shortfalls(summary)
     return sorted(found, key=lambda finding: finding.tone != "down")
 
 
@@ -153,14 +161,14 @@ def _judge_shortfalls(summary: Mapping[str, object]) -> list[Finding]:
     return found
 
 
-def _contradictions(rows: Sequence[Measure]) -> list[Finding]:
+def _contradictions(rows: Sequence[Measure], by: str) -> list[Finding]:
     """The judge is pleased and the truth is not: what PPO does to a judge that can be fooled."""
     by_name = {row.name: row for row in rows}
     judge = by_name.get("judge’s score")
     measured = by_name.get("hidden total") or by_name.get("second judge’s score")
     if judge is None or measured is None or judge.tone != "up" or measured.tone == "up" or measured.gain is None:
         return []
-    text = f"The judge’s score rose, the {measured.name} did not: PPO found what pleases the judge alone."
+    text = f"The judge’s score rose, the {measured.name} did not: {by} found what pleases the judge alone."
     return [Finding(tone="down", title="Over-optimised", text=text)]
 
 

@@ -29,6 +29,7 @@ from plaudit.evaluation.findings import (
     Finding,
     Measure,
     contest_of,
+    maker_of,
     measures,
     shortfalls,
     verdict,
@@ -37,6 +38,7 @@ from plaudit.evaluation.findings import (
 from plaudit.evaluation.judge_page import JudgePage, judge_page
 from plaudit.evaluation.plots import PANELS, Plot, draw, draw_overoptimization
 from plaudit.evaluation.run_files import ACTS, Json, Round, Run, read_run
+from plaudit.recipe import Recipe
 
 ACT_TITLES: Mapping[str, str] = {
     "sft": "Fine-tuning",
@@ -110,12 +112,14 @@ class RoundView:
     """(act, [wall time, seed, versions, damaged lines], whole manifest)."""
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Path, recipe: Recipe | None = None) -> Path:
     """Writes `folder`/report.html from what the run folder holds, finished or not, and gives its path.
+
+    Of a recipe its own acts and rounds are told, without one whatever there is.
 
     Raises InputError where the folder holds no run or a .json in it is damaged.
     """
-    run = read_run(folder)
+    run = read_run(folder, recipe)
     rounds = [_view(item) for item in run.rounds]
     html = (
         _environment()
@@ -217,7 +221,9 @@ def _tiles(rows: Sequence[Measure], summary: Json) -> list[Tile]:
     if accuracy is not None:
         note = f"a length rule: {percent(rule)}" if rule is not None else interval(accuracy, as_percent=True)
         tiles.append(Tile(label="judge’s accuracy, held out", value=percent(accuracy.value), note=note))
-    kl, steps = number(summary, "ppo", "kl"), number(summary, "ppo", "steps")
+    maker = maker_of(summary)
+    measured = figure(summary, "evaluation", "kl", "rlhf") if maker == "dpo" else figure(summary, "ppo", "kl")
+    kl, steps = None if measured is None else measured.value, number(summary, maker, "steps")
     if kl is not None:
         note = "nats per response" + (f", after {plain(steps, 0)} steps" if steps is not None else "")
         tiles.append(Tile(label="KL to the SFT model", value=plain(kl), note=note))

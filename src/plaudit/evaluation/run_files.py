@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from plaudit.recipe import Recipe
 from plaudit.types import InputError
 
 Json = Mapping[str, object]
@@ -15,11 +16,28 @@ Json = Mapping[str, object]
 ACTS = ("sft", "responses", "judgements", "reward", "ppo", "dpo", "ceiling", "evaluation")
 
 
+def acts_of(recipe: Recipe) -> tuple[str, ...]:
+    """Those that a recipe performs. Beside them a folder may hold what an earlier recipe left, which says nothing of
+    this one's models."""
+    from_people = recipe.ppo.reward is None and not recipe.data.preferences
+    wanted = {
+        "sft": recipe.sft is not None,
+        "responses": from_people,
+        "judgements": from_people and recipe.feedback.annotators == "people",
+        "reward": recipe.ppo.reward is None,
+        "ppo": recipe.align == "ppo",
+        "dpo": recipe.align == "dpo" or recipe.evaluation.dpo,
+        "ceiling": recipe.evaluation.ceiling is not None,
+        "evaluation": True,
+    }
+    return tuple(act for act in ACTS if wanted[act])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Act:
     name: str
     manifest: Json | None
-    """None: the act has not begun."""
+    """None: the act has not begun, or is none of the recipe's."""
     metrics: Sequence[Json]
     """One row per logged step, ascending, each with its `step`."""
     damaged: int
@@ -47,23 +65,31 @@ class Run:
     rounds: Sequence[Round]
 
 
-def read_run(folder: Path) -> Run:
-    """Reads summary.json and every round_N. Raises InputError where there is no run or a .json is damaged."""
+def read_run(folder: Path, recipe: Recipe | None = None) -> Run:
+    """Reads summary.json and every round_N: of a recipe its own acts and rounds, without one whatever there is.
+
+    Raises InputError where there is no run or a .json is damaged.
+    """
     summary = _read_object(folder / "summary.json") or {}
     summaries = [_object(item) for item in _list(summary.get("rounds"))]
     numbers = {int(tail) for path in folder.glob("round_*") if (tail := path.name.removeprefix("round_")).isdecimal()}
     if not numbers and not summaries:
         raise InputError(f"{folder}: no run here (neither round_0 nor summary.json with rounds); give a run folder")
+    many, names = max(max(numbers, default=-1) + 1, len(summaries)), ACTS
+    if recipe is not None:
+        many, names = min(many, recipe.rounds), acts_of(recipe)
     rounds = [
-        _read_round(folder / f"round_{number}", number, summaries[number] if number < len(summaries) else {})
-        for number in range(max(max(numbers, default=-1) + 1, len(summaries)))
+        _read_round(folder / f"round_{number}", number, summaries[number] if number < len(summaries) else {}, names)
+        for number in range(many)
     ]
     return Run(name=str(summary.get("name") or folder.resolve().name), seed=summary.get("seed"), rounds=rounds)
 
 
-def _read_round(folder: Path, number: int, summary: Json) -> Round:
+def _read_round(folder: Path, number: int, summary: Json, names: Collection[str]) -> Round:
     samples, _ = _read_lines(folder / "evaluation" / "samples.jsonl")
-    acts = {name: _read_act(folder / name) for name in ACTS}
+    other = {name: Act(name=name, manifest=None, metrics=(), damaged=0) for name in ACTS if name not in names}
+    acts = {name: other.get(name) or _read_act(folder / name) for name in ACTS}
+    summary = {name: result for name, result in summary.items() if name not in other}
     followed = _read_object(folder / "evaluation" / "overoptimization.json") or {}
     return Round(number=number, acts=acts, summary=summary, samples=samples, overoptimization=followed)
 

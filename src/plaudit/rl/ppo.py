@@ -113,7 +113,7 @@ def ppo(
     journal.rewind(start)
     rewind(folder, start)
     decoder = trunk.decoder(POLICY)
-    metrics: dict[str, float] = {}
+    metrics = journal.logged(start)  # where the run was stopped behind its last step, what it returns
 
     for step in journal.track(range(start, config.steps), "PPO", config.steps - start):
         began = time.perf_counter()
