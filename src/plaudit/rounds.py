@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -27,10 +26,10 @@ from plaudit.reward.scale import Standardised
 from plaudit.rl.doubtful import DOUBTFUL, doubtful_answers, is_doubtful
 from plaudit.rl.dpo import dpo
 from plaudit.rl.ppo import ppo
-from plaudit.rl.records import STATE
 from plaudit.rl.rollout import sampling_of
 from plaudit.run_folder import Result, RunFolder, write_rows
 from plaudit.sft.train import train_sft
+from plaudit.sources import Sources, of_rankings
 from plaudit.summary import summarise, write_report
 from plaudit.types import InputError, Judgement, Prompt, Response, RewardFunction
 from plaudit.workshop import Workshop
@@ -84,6 +83,7 @@ class Job:
         self.folder = RunFolder(recipe.out / recipe.name, cache=recipe.cache, quiet=quiet, profile=profile)
         self.workshop = Workshop(recipe, self.material, self.folder)
         self.labels = Labels(recipe, self.material, self.folder, fresh=fresh)
+        self.sources = Sources(self.workshop)
         (self.folder.path / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
 
     @property
@@ -120,7 +120,7 @@ class Job:
                 )
             return trained | self.material.noted | {"repairs": list(chat.repairs)}
 
-        inputs = self._inputs(
+        inputs = self.sources.inputs(
             "sft",
             "model",
             demonstrations=source_of(self.recipe.data.demonstrations) or self.recipe.world,
@@ -165,10 +165,10 @@ class Job:
             write_rows(folder / RESPONSES, [response_row(prompt, response) for prompt, response in rows])
             return {"prompts": len(rest) + len(doubtful), "responses": len(rows), "doubtful": len(doubtful)}
 
-        inputs = self._inputs(
+        inputs = self.sources.inputs(
             "sample",
             "model",
-            policy=self._policy_source(index),
+            policy=self.sources.policy(index),
             prompts=self.material.source_of_prompts("preference"),
             doubtful=[noted, recipe.reward.held_out, shown] if asks_again else None,
         )
@@ -203,11 +203,11 @@ class Job:
                 )  # fmt: skip
             return result | {"second": tested}
 
-        inputs = self._inputs(
+        inputs = self.sources.inputs(
             "reward",
             "model",
-            labels=source_of_rankings(judgements),
-            sft=self._sft_source,
+            labels=of_rankings(judgements),
+            sft=self.sources.sft,
             own=self._own_source(index),
             resamples=recipe.evaluation.resamples,
         )
@@ -232,7 +232,7 @@ class Job:
     def _checkpoint_name(self, index: int) -> str:
         """The model whose responses people rank in a round, with the hash of its weights: the lineage of a label."""
         name = f"round_{index - 1}/ppo" if index else "sft"
-        return f"{name}@{(self._policy_source(index) or '')[:8]}"
+        return f"{name}@{(self.sources.policy(index) or '')[:8]}"
 
     def _own_responses(self, index: int, journal: Journal) -> tuple[list[Prompt], list[str]]:
         """What the SFT model itself says: it sets the judge's 0 and 1."""
@@ -310,13 +310,13 @@ class Job:
                 workshop.trunk.remove_part(part)
             return trained | {"steps": config.steps, "episodes": config.episodes} | self.material.noted
 
-        inputs = self._inputs(
+        inputs = self.sources.inputs(
             "ppo",
             "model",
             prompts=self.material.source_of_prompts("ppo"),
-            reward=source_of(plugin) or self._judge_source(index),
-            sft=self._sft_source,
-            policy=self._policy_source(index, name),
+            reward=source_of(plugin) or self.sources.judge(index),
+            sft=self.sources.sft,
+            policy=self.sources.policy(index, name),
             own=self._own_source(index) if name == "ceiling" else None,
             # A ready reward's leash may count in the judge's units, as the ceiling's does.
             leash=None if plugin is None else self._leashed(index).kl.coefficient,
@@ -359,8 +359,8 @@ class Job:
             workshop.trunk.remove_part("policy")
             return trained | self.material.noted
 
-        inputs = self._inputs(
-            "dpo", "model", labels=source_of_rankings(judgements), sft=self._sft_source,
+        inputs = self.sources.inputs(
+            "dpo", "model", labels=of_rankings(judgements), sft=self.sources.sft,
             weights=recipe.ppo.objective_weights, held_out=recipe.reward.held_out,
             second_judge=recipe.reward.second_judge,
         )  # fmt: skip
@@ -393,14 +393,14 @@ class Job:
             return result | self.material.noted
 
         made = {name: source_of(path) for name, path in checkpoints.items()}
-        inputs = self._inputs(
+        inputs = self.sources.inputs(
             "evaluation",
             "model",
             "world",
             prompts=self.material.source_of_prompts(recipe.evaluation.split),
             checkpoints=made,
-            reward=source_of(recipe.ppo.reward) or self._judge_source(index),
-            second_judge=self._judge_source(index, "second") if recipe.reward.second_judge else None,
+            reward=source_of(recipe.ppo.reward) or self.sources.judge(index),
+            second_judge=self.sources.judge(index, "second") if recipe.reward.second_judge else None,
             weights=recipe.ppo.objective_weights,
             sampling=asdict(self.workshop.evaluation_sampling),
         )
@@ -416,42 +416,3 @@ class Job:
         if self.recipe.evaluation.dpo and align != "dpo":
             best = {"dpo": str(self.path(index, "dpo", "model"))} | best
         return base | {"sft": self.workshop.sft_model, "rlhf": str(self.path(index, align, "model"))} | best
-
-    # -- lineage ------------------------------------------------------------------------------------------------
-
-    def _inputs(self, *sections: str, **sources: object) -> dict[str, object]:
-        """What an act depends on: sections of the recipe, the seed, and hashes of what it reads. A file counts by what
-        is in it, wherever it lies."""
-        dumped = self.recipe.model_dump(mode="json")
-        dumped["model"]["chat_template"] = source_of(self.recipe.model.chat_template)
-        chosen = {name: dumped[name] for name in sections}
-        return {"base": self._base_source, "seed": self.recipe.seed, "recipe": chosen, "sources": sources}
-
-    @cached_property
-    def _base_source(self) -> str | None:
-        return source_of(self.material.base_model)
-
-    @property
-    def _sft_source(self) -> str | None:
-        return source_of(self.workshop.sft_model)
-
-    def _policy_source(self, index: int, name: str = "ppo") -> str | None:
-        return self._sft_source if index == 0 else source_of(self.path(index - 1, name, STATE))
-
-    def _judge_source(self, index: int, *names: str) -> dict[str, str | None]:
-        """The second file names the objectives."""
-        files = ("judge.safetensors", "judge.json")
-        return {file: source_of(self.path(index, "reward", *names, file)) for file in files}
-
-
-def source_of_rankings(judgements: Sequence[Judgement]) -> str:
-    """The hash of all that is learned from rankings: their ids may stay as they are where a file is edited."""
-    said = (
-        [
-            j.id, j.prompt.id, [[m.role, m.content] for m in j.prompt.messages],
-            [[r.text, r.checkpoint] for r in j.responses], j.ranking, j.objective, j.strength, j.annotator,
-            j.display_order, j.seconds,
-        ]
-        for j in judgements
-    )  # fmt: skip
-    return content_hash(sorted(map(content_hash, said)))
