@@ -183,6 +183,7 @@ def row_of(row: Row, model: Model, found: dict[str, list[Record]], machine: Reco
         },
         "phases": {"ours": phases(ours), "peer": phases(peer)},
         "machine": machine,
+        **({"utilisation": ours[-1]["utilisation"]} if "utilisation" in ours[-1] else {}),
     }
     if row.family in ("sft", "reward"):
         made |= {"tokens": ours[0]["tokens"], "data": data.name if data else "random tokens"}

@@ -112,11 +112,18 @@ def ppo_updates(task: dict[str, Any], chat: TokenChat) -> dict[str, Any]:
         ppo(trunk, chat, judge, prompts, config, seed=task["run"], journal=journal, folder=folder)
     if any(step["minibatches_done"] != scale["epochs"] for step in journal.steps):
         raise RuntimeError("an update did not run all of its epochs")
-    phases = [{k.removeprefix("seconds/"): v for k, v in s.items() if k.startswith("seconds/")} for s in journal.steps]
+
+    def by_phase(what: str) -> dict[str, float]:
+        behind_the_first = journal.steps[1:]
+        return medians(
+            [{k.removeprefix(what): v for k, v in s.items() if k.startswith(what)} for s in behind_the_first]
+        )
+
     return {
         "value": medians([{"seconds": s["seconds"]} for s in journal.steps[1:]])["seconds"],
         "updates": [s["seconds"] for s in journal.steps],
-        "phases": medians(phases[1:]),
+        "phases": by_phase("seconds/"),
+        "utilisation": by_phase("utilisation/"),
         "response_length": medians(journal.steps[1:])["response_length"],
         "split_depth": trunk.split_depth,
         "memory_gb": journal.peak,
