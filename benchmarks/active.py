@@ -1,24 +1,31 @@
 """What an active order of questions saves: a judge's accuracy against the rankings that people had to make.
 
-    python benchmarks/active.py                # three seeds of the built-in world
+    python benchmarks/active.py                # ten seeds of the built-in world, an hour on one core
+    python benchmarks/active.py --policies 3   # and PPO with the judges of two budgets, for three of the seeds
     python benchmarks/active.py --quick        # one seed, few prompts: does everything still work?
 
-Writes benchmarks/results/active.json. Per seed eight answers to each prompt are sampled from one SFT model, of which
-people rank four at a time, as the recipe's queue has it: chosen by nobody, or by `feedback.queue.order: active`. Judges
-learn from the first rankings of either, as they were made, held-out ones among them. Measured: pairs of other prompts'
-answers in the order of the truth. `wide` is a control that nobody has: the four answers furthest apart by the truth.
-The curve of the random order, a line over the logarithm of the rankings, says how many random ones are worth as much.
+Writes benchmarks/results/active.json and docs/images/active.svg. Per seed eight answers to each prompt are sampled from
+one SFT model, of which people rank four at a time, as the recipe's queue has it: chosen by nobody, or by
+`feedback.queue.order: active`. Judges learn from the first rankings of either, as they were made, held-out ones among
+them. Measured: pairs of other prompts' answers in the order of the truth. Two controls: what the members of a judge on
+one trunk disagree about most is asked first, stage by stage like the active order; and, which nobody has, the four
+answers furthest apart by the truth. The curve of the random order, a line over the logarithm of the rankings, says how
+many random ones are worth as much.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import itertools
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from bench import WORK, say
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 from study import Record, Study, shown, t_interval, table
 from teacher import Teacher
 
@@ -28,10 +35,11 @@ from plaudit.data.responses import by_prompt, distinct_responses
 from plaudit.evaluation.judge import hear
 from plaudit.evaluation.pairs import pair_accuracy, pair_outcomes
 from plaudit.feedback.collect import collect_judgements
+from plaudit.labels import Labels
 from plaudit.material import Material
 from plaudit.recipe_file import shipped_recipe
-from plaudit.run_folder import read_rows
-from plaudit.types import Judgement, Prompt, Response
+from plaudit.run_folder import RunFolder, read_rows
+from plaudit.types import Judgement, Prompt, Question, Response
 from plaudit.worlds.people import WEIGHTS, Person
 from plaudit.worlds.truth import truth
 
@@ -39,55 +47,107 @@ BUDGETS = (150, 300, 600)
 MOST = 1200
 """Random rankings, to read off how many of them active ones are worth."""
 SHOWN = 4
-TESTED = 300
+TESTED = 1500
+"""Prompts, of which those are left out that rankings are about."""
 EPOCHS = 4
 """More than the recipe's: with a few hundred rankings two are too few for either order."""
+MEMBERS = 4
 SMALL = ["sft.examples=64", "sample.prompts=64", "sample.max_new_tokens=12", "feedback.queue.first=12"]
+SMALL_PPO = ["ppo.steps=2", "ppo.prompts_per_step=8", "ppo.max_new_tokens=12", "evaluation.prompts=12"]
+WAYS = {"random": "#8a8f98", "active": "#2563eb", "members": "#d97706", "wide": "#15803d"}
+PLOT = Path(__file__).parents[1] / "docs" / "images" / "active.svg"
+RESAMPLES = 10_000
 
 Task = tuple[Prompt, Sequence[Response]]
 
 
+# -- judges ---------------------------------------------------------------------------------------------------------
+
+
 def measure(recipe: Recipe, budgets: Sequence[int], most: int, tested: int) -> Record:
-    world = Material(recipe).world
-    assert world is not None
     run_act(recipe, "sft", quiet=True)
+    teacher = teacher_of(recipe)
     sage = Person(name="truth", weights=WEIGHTS, temperature=1e-6, tie_width=0.0)
-    found: dict[str, dict[int, float]] = {}
+    found: dict[str, dict[str, float]] = {}
     true: list[Judgement] = []
-    for way in ("random", "active", "wide"):
+    for way in WAYS:
         own = recipe.model_copy(update={"name": f"{recipe.name}_{way}"})
-        made = judged(own, way, most if way == "random" else budgets[-1])
+        made = judged(own, way, most if way == "random" else budgets[-1], teacher)
         if not true:
             seed = recipe.seed + 1_000_000
             true = [sage.judge(prompt, said, seed=0) for prompt, said in sampled(own, seed, tested)]
-        teacher = Teacher(own, str(own.out / own.name / "round_0" / "sft" / "model"), own.out / own.name / "judges")
-        teacher.folder.mkdir(parents=True, exist_ok=True)
         found[way] = {}
         for budget in (*budgets, *((most,) if way == "random" else ())):
-            judge = teacher.judge(made[:budget], epochs=EPOCHS)
-            rows = [one.scores_K for one in hear(judge, true)]
-            found[way][budget] = pair_accuracy(pair_outcomes(true, rows), resamples=100).value
-            say(f"seed {recipe.seed}  {way}, {budget} rankings: {found[way][budget]:.3f}")
-    return {"accuracy": found, "worth": {way: worth(found["random"], found[way]) for way in ("active", "wide")}}
+            rows = [one.scores_K for one in hear(teacher.judge(made[:budget], epochs=EPOCHS), true)]
+            accuracy = pair_accuracy(pair_outcomes(true, rows), resamples=100).value
+            found[way][str(budget)] = accuracy
+            say(f"seed {recipe.seed}  {way}, {budget} rankings: {accuracy:.3f}")
+    return {"accuracy": found, "tested": len(true)}
 
 
-def judged(recipe: Recipe, way: str, many: int) -> list[Judgement]:
-    """The rankings that people make, in the order in which they make them."""
-    queue = recipe.feedback.queue.model_copy(
-        update={"order": "active" if way == "active" else "random", "quota": many if way != "wide" else 2}
-    )
-    recipe = recipe.model_copy(update={"feedback": recipe.feedback.model_copy(update={"queue": queue})})
-    for act in ("sft", "sample"):
-        run_act(recipe, act, quiet=True)
+def teacher_of(recipe: Recipe) -> Teacher:
     folder = recipe.out / recipe.name
-    if way != "wide":
-        return read_log(folder / "judgements.jsonl")[0]
-    world = Material(recipe).world
-    assert world is not None
-    log = folder / "wide.jsonl"
-    log.unlink(missing_ok=True)
-    tasks = [wide(task) for task in responses(folder)][:many]
-    return collect_judgements(tasks, world.annotators(seed=recipe.seed), per_prompt=1, seed=recipe.seed, path=log)
+    (folder / "judges").mkdir(parents=True, exist_ok=True)
+    return Teacher(recipe, str(folder / "round_0" / "sft" / "model"), folder / "judges")
+
+
+def judged(recipe: Recipe, way: str, many: int, teacher: Teacher) -> list[Judgement]:
+    """The rankings that people make, in the order in which they make them."""
+    staged, control = way in ("active", "members"), way in ("members", "wide")
+    queue = recipe.feedback.queue.model_copy(update={"order": "active" if staged else "random", "quota": many})
+    recipe = recipe.model_copy(update={"feedback": recipe.feedback.model_copy(update={"queue": queue})})
+    if control:  # answers alone are wanted; what is asked about them is not the run's to say
+        run_act(asking_little(recipe), "sft", quiet=True)
+        run_act(asking_little(recipe), "sample", quiet=True)
+    else:
+        run_act(recipe, "sft", quiet=True)
+        run_act(recipe, "sample", quiet=True)
+    folder = recipe.out / recipe.name
+    log = folder / "judgements.jsonl"
+    if control:
+        log.unlink()
+    if way == "members":
+        Labels(recipe, Material(recipe), RunFolder(folder, cache=None, quiet=True)).collect(0, Disputed(teacher))
+    if way == "wide":
+        world = Material(recipe).world
+        assert world is not None
+        tasks = [wide(task) for task in responses(folder)][:many]
+        return collect_judgements(tasks, world.annotators(seed=recipe.seed), per_prompt=1, seed=recipe.seed, path=log)
+    return read_log(log)[0]
+
+
+def asking_little(recipe: Recipe) -> Recipe:
+    queue = recipe.feedback.queue.model_copy(update={"order": "random", "quota": 2})
+    return recipe.model_copy(update={"feedback": recipe.feedback.model_copy(update={"queue": queue})})
+
+
+class Disputed:
+    """`plaudit.labels.Asks`, of a judge whose heads on one trunk learned from draws of their own: first what they
+    disagree about most, in the deviation of a difference of two answers' scores."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        self.teacher = teacher
+
+    def __call__(self, tasks: Sequence[Task], judgements: Sequence[Judgement], *, shown: int | None) -> list[Question]:
+        judge = self.teacher.judge(judgements, members=MEMBERS)
+        texts = [(prompt, response.text) for prompt, said in tasks for response in said]
+        scores_BE = judge.by_member([prompt for prompt, _ in texts], [text for _, text in texts])[:, :, 0]
+        found: list[Question] = []
+        for place, scores_KE in enumerate(scores_BE.split([len(said) for _, said in tasks])):
+            apart_KK = (scores_KE[:, None] - scores_KE[None, :]).std(dim=-1).numpy()
+            chosen, dispute = most_disputed(apart_KK, shown or len(apart_KK))
+            found.append(Question(place=place, shown=chosen, gain=dispute))
+        return sorted(found, key=lambda one: -one.gain)
+
+
+def most_disputed(apart_KK: Any, many: int) -> tuple[tuple[int, ...], float]:
+    """The set of answers with the highest mean over its pairs."""
+
+    def mean(some: Sequence[int]) -> float:
+        return float(np.mean([apart_KK[pair] for pair in itertools.combinations(some, 2)]))
+
+    sets = itertools.combinations(range(len(apart_KK)), min(many, len(apart_KK)))
+    return max(((some, mean(some)) for some in sets), key=lambda one: one[1])
 
 
 def responses(folder: Path) -> list[Task]:
@@ -126,48 +186,149 @@ def sampled(recipe: Recipe, seed: int, many: int) -> list[Task]:
     return [task for task in responses(apart.out / apart.name) if task[0].id not in asked]
 
 
-def worth(random: Mapping[int, float], other: Mapping[int, float]) -> dict[int, float]:
-    """Random rankings with which as much is reached, over the rankings that were made: the random curve is a line over
-    the logarithm of the rankings (least squares)."""
-    slope, start = np.polyfit(np.log(list(random)), list(random.values()), 1)
-    return {budget: float(np.exp((accuracy - start) / slope) / budget) for budget, accuracy in other.items()}
+# -- policies -------------------------------------------------------------------------------------------------------
+
+
+def policy(recipe: Recipe) -> Record:
+    """PPO with a judge of so many rankings, and what its answers are worth."""
+    for act in ("sft", "sample", "reward", "ppo", "evaluate"):
+        run_act(recipe, act, quiet=True)
+    told = json.loads((recipe.out / recipe.name / "summary.json").read_text())["rounds"][0]
+    truths = told["evaluation"]["truth"]
+    made: Record = {"sft": truths["sft"]["total"]["value"], "truth": truths["rlhf"]["total"]["value"]}
+    say(f"{recipe.name}: truth {made['sft']:.3f} -> {made['truth']:.3f}, KL {told['ppo']['kl']:.1f}")
+    return made | {"kl": told["ppo"]["kl"], "judge_accuracy": told["reward"]["accuracy"]["value"]}
+
+
+# -- figures --------------------------------------------------------------------------------------------------------
+
+
+def summary_of(parts: Sequence[Record]) -> Record:
+    """Accuracy of each way at each budget, and how many random rankings one of its rankings is worth: for each draw of
+    the seeds (bootstrap) the random curve is a line over the logarithm of the rankings (least squares)."""
+    found: Record = {}
+    curves = {way: {int(k): [p["accuracy"][way][k] for p in parts] for k in parts[0]["accuracy"][way]} for way in WAYS}
+    draws = np.random.default_rng(0).integers(len(parts), size=(RESAMPLES, len(parts)))
+    for way, of_way in curves.items():
+        for budget, values in of_way.items():
+            found[f"{way}, {budget}"] = {"accuracy": t_interval(values)}
+            if way == "random":
+                continue
+            differences = [a - b for a, b in zip(values, curves["random"][budget], strict=True)]
+            drawn = [worth(curves["random"], values, budget, rows) for rows in draws] if len(parts) > 1 else []
+            low, high = np.quantile(drawn, [0.025, 0.975]).tolist() if drawn else (None, None)
+            every = np.arange(len(parts))
+            point = worth(curves["random"], values, budget, every)
+            found[f"{way}, {budget}"] |= {
+                "less random": t_interval(differences),
+                "worth": {"value": point, "low": low, "high": high, "n": len(parts)},
+            }
+    return found
+
+
+def worth(random: Mapping[int, Sequence[float]], values: Sequence[float], budget: int, seeds: Any) -> float:
+    """Random rankings with which as much is reached, over the rankings that were made."""
+    means = [float(np.mean(np.asarray(of_budget)[seeds])) for of_budget in random.values()]
+    slope, start = np.polyfit(np.log(list(random)), means, 1)
+    return float(np.exp((float(np.mean(np.asarray(values)[seeds])) - start) / slope) / budget)
+
+
+def plot(summary: Record, path: Path) -> None:
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axis: Any = figure.subplots()
+    for way, colour in WAYS.items():
+        found = {int(k.split(", ")[1]): one["accuracy"] for k, one in summary.items() if k.startswith(f"{way}, ")}
+        means = [one["value"] for one in found.values()]
+        axis.plot(list(found), means, "o-", color=colour, label=LABELS[way], linewidth=1.5, markersize=4)
+        if all(one["low"] is not None for one in found.values()):
+            edges = [[one[edge] for one in found.values()] for edge in ("low", "high")]
+            axis.fill_between(list(found), *edges, color=colour, alpha=0.12, linewidth=0)
+    axis.set_xscale("log")
+    axis.set_xticks([*BUDGETS, MOST], [str(n) for n in (*BUDGETS, MOST)])
+    axis.minorticks_off()
+    axis.set_xlabel("rankings of four answers")
+    axis.set_ylabel("pairs in the order of the truth")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=9)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with rc_context({"svg.hashsalt": path.stem}):
+        figure.savefig(path, format="svg", metadata={"Date": None})
+    say(f"drawn in {path}")
+
+
+LABELS = {
+    "random": "chosen by nobody",
+    "active": "information gain (order: active)",
+    "members": "what members disagree about",
+    "wide": "furthest apart by the truth (nobody has it)",
+}
+
+
+def accuracy_table(summary: Record) -> str:
+    rows: list[list[str]] = []
+    for name, one in summary.items():
+        compared = [shown(one["less random"]), shown(one["worth"], 2)] if "worth" in one else ["", "1"]
+        rows.append([name, shown(one["accuracy"]), *compared])
+    return table(["way, rankings", "accuracy", "less that of random ones", "random rankings that are worth one"], rows)
+
+
+def policies_of(study: Study, seeds: Sequence[int], out: Path, *, quick: bool) -> None:
+    budgets = (24, 40) if quick else BUDGETS[1:]
+    found: dict[tuple[str, int], list[float]] = {}
+    for seed, way, budget in itertools.product(seeds, ("random", "active"), budgets):
+        changes = [f"name=seed_{seed}_{way}_ppo_{budget}", f"feedback.queue.order={way}"]
+        changes += [f"feedback.queue.quota={budget}", "evaluation.ceiling=null", *(SMALL_PPO if quick else [])]
+        recipe = recipe_of(seed, out, changes, quick=quick)
+        settings: Record = {"policy of": way, "seed": seed, "budget": budget, "prompts": recipe.evaluation.prompts}
+        settings |= recipe.model_dump(mode="json", include={"sample", "reward", "ppo"})
+        made = study.part(settings, lambda recipe=recipe: policy(recipe))
+        found.setdefault((way, budget), []).append(made["truth"] - made["sft"])
+    summary: Record = {f"{way}, {budget}": {"gain": t_interval(gains)} for (way, budget), gains in found.items()}
+    for budget in budgets:
+        apart = [a - b for a, b in zip(found["active", budget], found["random", budget], strict=True)]
+        summary[f"active, {budget}"]["less random"] = t_interval(apart)
+    study.conclude("policies", summary)
+    for name, one in summary.items():
+        less = f", less that of random ones {shown(one['less random'])}" if "less random" in one else ""
+        print(f"policy of {name} rankings: gain in truth {shown(one['gain'])}{less}")
+
+
+# -- the command ----------------------------------------------------------------------------------------------------
+
+
+def recipe_of(seed: int, out: Path, changes: Sequence[str], *, quick: bool) -> Recipe:
+    mine = [f"seed={seed}", f"out={out}", f"cache={out / 'cache'}", f"name=seed_{seed}", f"reward.epochs={EPOCHS}"]
+    mine += ["sample.prompts=1500", "sample.responses_per_prompt=8", f"feedback.queue.shown={SHOWN}"]
+    return load_recipe(shipped_recipe("demo"), [*mine, *(SMALL if quick else []), *changes])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
+    parser.add_argument("--policies", type=int, default=0, help="seeds whose judges are followed by PPO as well")
     parser.add_argument("--out", type=Path, default=Path("runs/active"))
     parser.add_argument("--quick", action="store_true", help="one seed, few prompts")
     arguments = parser.parse_args()
-    study = Study("active", quick=arguments.quick)
-    out = WORK / "active" if arguments.quick else arguments.out
-    budgets, most, tested = ((12, 24), 40, 40) if arguments.quick else (BUDGETS, MOST, TESTED)
+    quick = arguments.quick
+    study = Study("active", quick=quick)
+    out = WORK / "active" if quick else arguments.out
+    if quick:
+        arguments.seeds, arguments.policies = arguments.seeds[:1], 1
+    budgets, most, tested = ((12, 24), 40, 40) if quick else (BUDGETS, MOST, TESTED)
     parts: list[Record] = []
-    for seed in arguments.seeds[:1] if arguments.quick else arguments.seeds:
-        changes = [
-            f"seed={seed}", f"out={out}", f"cache={out / 'cache'}", f"name=seed_{seed}", "sample.prompts=1500",
-            "sample.responses_per_prompt=8", f"feedback.queue.shown={SHOWN}", f"reward.epochs={EPOCHS}",
-            *(SMALL if arguments.quick else []),
-        ]  # fmt: skip
-        recipe = load_recipe(shipped_recipe("demo"), changes)
+    for seed in arguments.seeds:
+        recipe = recipe_of(seed, out, [], quick=quick)
         settings = {
-            "seed": seed, "budgets": budgets, "sample": recipe.sample.model_dump(mode="json"),
+            "seed": seed, "budgets": budgets, "most": most, "sample": recipe.sample.model_dump(mode="json"),
             "queue": recipe.feedback.queue.model_dump(mode="json"), "reward": recipe.reward.model_dump(mode="json"),
         }  # fmt: skip
         parts.append(study.part(settings, lambda recipe=recipe: measure(recipe, budgets, most, tested)))
-    rows: list[list[str]] = []
-    summary: Record = {}
-    for way in ("random", "active", "wide"):
-        of_way: list[Mapping[str, float]] = [{str(k): v for k, v in part["accuracy"][way].items()} for part in parts]
-        for budget in of_way[0]:
-            accuracy = t_interval([one[budget] for one in of_way])
-            summary[f"{way}, {budget}"] = {"accuracy": accuracy}
-            worths = [] if way == "random" else [{str(k): v for k, v in p["worth"][way].items()}[budget] for p in parts]
-            if worths:
-                summary[f"{way}, {budget}"]["worth"] = {"median": statistics.median(worths), "seeds": worths}
-            rows.append([way, budget, shown(accuracy), f"{statistics.median(worths):.2f}" if worths else "1"])
+    summary = summary_of(parts)
     study.conclude("active", summary)
-    print(table(["order", "rankings", "accuracy", "random rankings that are worth one"], rows))
+    plot(summary, WORK / "active.svg" if quick else PLOT)
+    print(accuracy_table(summary))
+    if arguments.policies:
+        policies_of(study, arguments.seeds[: arguments.policies], out, quick=quick)
 
 
 if __name__ == "__main__":

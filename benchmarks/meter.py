@@ -36,6 +36,11 @@ def limit_of(task: Mapping[str, Any]) -> tuple[int, list[int]]:
     return task["scale"][name], task["stops"][name]
 
 
+def prompts_of(task: Mapping[str, Any]) -> list[list[int]]:
+    """What is to be answered, one row each."""
+    return task[task.get("asked", "generation_prompts")]
+
+
 def synchronise() -> None:
     """Wait for the device, so that the clock sees finished work."""
     if torch.cuda.is_available():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from meter import device, limit_of, medians, peak_gb, rate, serve, synchronise
+from meter import device, limit_of, medians, peak_gb, prompts_of, rate, serve, synchronise
 
 from plaudit.data.chat import Chat, Encoded
 from plaudit.data.formats import prompt_of
@@ -136,7 +136,7 @@ def generation(task: dict[str, Any]) -> dict[str, Any]:
     dtype = getattr(torch, task.get("decoding_dtype", scale["dtype"]))
     decoder = decoder_of(model, None if dtype == model.dtype else dtype)  # made once, as in PPO
     calls: list[dict[str, float]] = []
-    prompts, (limit, stops) = task["generation_prompts"], limit_of(task)
+    prompts, (limit, stops) = prompts_of(task), limit_of(task)
     for call in range(scale["generation_calls"] + 1):
         seed = 1000 * task["run"] + call
         keys = [sample_key(seed, 0, str(row), 0) for row in range(len(prompts))]

@@ -110,6 +110,10 @@ class Side:
 OUR_DEPTH = {"depth": "default"}
 FULL_DEPTH = {"depth": "full"}
 LONG = {"limit": "long_limit"}
+BFLOAT16 = {"decoding_dtype": "bfloat16"}
+SEVERAL = {"asked": "several_prompts"}
+ANSWERS = 4
+"""To each prompt in the rows of generation that are as Act II: so many times fewer prompts, and as many rows."""
 SIDES: dict[str, Side] = {
     "ppo": Side(module="ours", side="ppo", options=OUR_DEPTH),
     "ppo_full_depth": Side(module="ours", side="ppo", options=FULL_DEPTH),
@@ -118,13 +122,19 @@ SIDES: dict[str, Side] = {
     "trl_ppo_tuned": Side(module="peers.trl_ppo", side="ppo", trl="1.12.0", options={"tuned": True}),
     "trl_ppo_tuned_lora": Side(module="peers.trl_ppo", side="ppo", trl="1.12.0", options={"lora": True, "tuned": True}),
     "generate": Side(module="ours", side="generation"),
-    "generate_bfloat16": Side(module="ours", side="generation", options={"decoding_dtype": "bfloat16"}),
+    "generate_bfloat16": Side(module="ours", side="generation", options=BFLOAT16),
     "hf_generate": Side(module="peers.hf_generate", side="generation"),
-    "hf_generate_bfloat16": Side(module="peers.hf_generate", side="generation", options={"decoding_dtype": "bfloat16"}),
+    "hf_generate_bfloat16": Side(module="peers.hf_generate", side="generation", options=BFLOAT16),
     "hf_continuous": Side(module="peers.hf_generate", side="continuous"),
     "generate_long": Side(module="ours", side="generation", options=LONG),
-    "generate_long_bfloat16": Side(module="ours", side="generation", options=LONG | {"decoding_dtype": "bfloat16"}),
+    "generate_long_bfloat16": Side(module="ours", side="generation", options=LONG | BFLOAT16),
     "hf_generate_long": Side(module="peers.hf_generate", side="generation", options=LONG),
+    "generate_several": Side(module="ours", side="generation", options=SEVERAL),
+    "generate_several_bfloat16": Side(module="ours", side="generation", options=SEVERAL | BFLOAT16),
+    "hf_generate_several": Side(module="peers.hf_generate", side="generation", options=SEVERAL),
+    "generate_several_long": Side(module="ours", side="generation", options=SEVERAL | LONG),
+    "generate_several_long_bfloat16": Side(module="ours", side="generation", options=SEVERAL | LONG | BFLOAT16),
+    "hf_generate_several_long": Side(module="peers.hf_generate", side="generation", options=SEVERAL | LONG),
     "ppo_memory": Side(module="ours", side="ppo_memory", options=OUR_DEPTH),
     "sft_memory": Side(module="ours", side="sft_memory", options=OUR_DEPTH),
     "sft": Side(module="ours", side="sft", options=OUR_DEPTH),
@@ -222,6 +232,40 @@ ROWS: tuple[Row, ...] = (
         about=("plaudit.models.generate, products in bfloat16", "transformers' generate in float32"),
     ),
     Row(
+        name="generation_several",
+        family="generation_several",
+        ours="generate_several",
+        peer="hf_generate_several",
+        about=(f"plaudit.models.generate, {ANSWERS} answers a prompt", "transformers' generate"),
+    ),
+    Row(
+        name="generation_several_bfloat16_for_float32",
+        family="generation_several",
+        ours="generate_several_bfloat16",
+        peer="hf_generate_several",
+        about=(
+            f"plaudit.models.generate, {ANSWERS} answers a prompt, products in bfloat16",
+            "transformers' generate in float32",
+        ),
+    ),
+    Row(
+        name="generation_several_long",
+        family="generation_several_long",
+        ours="generate_several_long",
+        peer="hf_generate_several_long",
+        about=(f"plaudit.models.generate, {ANSWERS} answers a prompt", "transformers' generate"),
+    ),
+    Row(
+        name="generation_several_long_bfloat16_for_float32",
+        family="generation_several_long",
+        ours="generate_several_long_bfloat16",
+        peer="hf_generate_several_long",
+        about=(
+            f"plaudit.models.generate, {ANSWERS} answers a prompt, products in bfloat16",
+            "transformers' generate in float32",
+        ),
+    ),
+    Row(
         name="ppo_memory_as_sft",
         family="memory",
         ours="ppo_memory",
@@ -237,6 +281,8 @@ UNITS = {
     "ppo": "s/update",
     "generation": "useful tokens/s",
     "generation_long": "useful tokens/s",
+    "generation_several": "useful tokens/s",
+    "generation_several_long": "useful tokens/s",
     "memory": "GB",
     "sft": "training tokens/s",
     "reward": "training tokens/s",
@@ -245,6 +291,8 @@ SIZES: dict[str, tuple[str, ...]] = {
     "ppo": ("batch", "prompt", "response", "epochs", "micro_batch", "updates"),
     "generation": ("generation_batch", "prompt", "generation_limit", "generation_calls"),
     "generation_long": ("generation_batch", "prompt", "long_limit", "generation_calls"),
+    "generation_several": ("generation_batch", "prompt", "generation_limit", "generation_calls"),
+    "generation_several_long": ("generation_batch", "prompt", "long_limit", "generation_calls"),
     "memory": ("batch", "prompt", "response", "micro_batch", "examples"),
     "sft": ("examples", "training_batch"),
     "reward": ("examples", "training_batch", "max_tokens"),

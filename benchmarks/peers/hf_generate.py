@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import torch
-from meter import device, limit_of, rate, serve, synchronise
+from meter import device, limit_of, prompts_of, rate, serve, synchronise
 from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig, PreTrainedModel
 
 PATIENCE = 300.0
@@ -58,7 +58,7 @@ def load(task: dict[str, Any]) -> PreTrainedModel:
 
 def sample(model: PreTrainedModel, task: dict[str, Any], call: int) -> dict[str, float]:
     """One call; useful tokens are those up to and including the one that ended the row."""
-    prompts, (limit, stops) = task["generation_prompts"], limit_of(task)
+    prompts, (limit, stops) = prompts_of(task), limit_of(task)
     longest = max(map(len, prompts))
     ids = torch.tensor([[task["pad_id"]] * (longest - len(p)) + p for p in prompts], device=model.device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=model.device)
