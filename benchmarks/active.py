@@ -67,7 +67,8 @@ Task = tuple[Prompt, Sequence[Response]]
 def measure(recipe: Recipe, budgets: Sequence[int], most: int, tested: int) -> Record:
     run_act(recipe, "sft", quiet=True)
     teacher = teacher_of(recipe)
-    sage = Person(name="truth", weights=WEIGHTS, temperature=1e-6, tie_width=0.0)
+    # What is equally good is tied, and left out: it would be a coin's toss for every judge.
+    sage = Person(name="truth", weights=WEIGHTS, temperature=1e-6, tie_width=1e-3)
     found: dict[str, dict[str, float]] = {}
     true: list[Judgement] = []
     for way in WAYS:
