@@ -49,6 +49,8 @@ MOST = 1200
 SHOWN = 4
 TESTED = 1500
 """Prompts, of which those are left out that rankings are about."""
+SAME = 1e-3
+"""Difference in truth up to which answers are equally good: such pairs are left out, or each were a coin's toss."""
 EPOCHS = 4
 """More than the recipe's: with a few hundred rankings two are too few for either order."""
 MEMBERS = 4
@@ -67,8 +69,7 @@ Task = tuple[Prompt, Sequence[Response]]
 def measure(recipe: Recipe, budgets: Sequence[int], most: int, tested: int) -> Record:
     run_act(recipe, "sft", quiet=True)
     teacher = teacher_of(recipe)
-    # What is equally good is tied, and left out: it would be a coin's toss for every judge.
-    sage = Person(name="truth", weights=WEIGHTS, temperature=1e-6, tie_width=1e-3)
+    sage = Person(name="truth", weights=WEIGHTS, temperature=1e-6, tie_width=SAME)
     found: dict[str, dict[str, float]] = {}
     true: list[Judgement] = []
     for way in WAYS:
@@ -320,8 +321,9 @@ def main() -> None:
     for seed in arguments.seeds:
         recipe = recipe_of(seed, out, [], quick=quick)
         settings = {
-            "seed": seed, "budgets": budgets, "most": most, "sample": recipe.sample.model_dump(mode="json"),
-            "queue": recipe.feedback.queue.model_dump(mode="json"), "reward": recipe.reward.model_dump(mode="json"),
+            "seed": seed, "budgets": budgets, "most": most, "tested": tested, "same": SAME,
+            **recipe.model_dump(mode="json", include={"sample", "reward"}),
+            "queue": recipe.feedback.queue.model_dump(mode="json"),
         }  # fmt: skip
         parts.append(study.part(settings, lambda recipe=recipe: measure(recipe, budgets, most, tested)))
     summary = summary_of(parts)

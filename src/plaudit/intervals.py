@@ -30,6 +30,16 @@ def mean_interval(values: ArrayLike, *, groups: Groups | None = None, resamples:
     return _percentiles(float(numbers.mean()), drawn[:, 0])
 
 
+def share_interval(values: ArrayLike, *, groups: Groups, resamples: int = 2000, seed: int = 0) -> Estimate:
+    """Mean of values in 0..1 with its bootstrap interval. Where all are the same a bootstrap has no width: then
+    Wilson's, in which each group (prompt) counts once."""
+    numbers = _column("values", values)
+    if len(set(numbers.tolist())) > 1 and len(set(groups)) > 1:
+        return mean_interval(numbers, groups=groups, resamples=resamples, seed=seed)
+    many = len(set(groups))
+    return proportion_interval(float(numbers.mean()) * many, many)
+
+
 def drawn_means(
     columns: Sequence[ArrayLike], *, groups: Groups | None = None, resamples: int = 2000, seed: int = 0
 ) -> Floats:

@@ -25,6 +25,8 @@ from plaudit.types import Annotator, Demonstration, InputError, Judgement, Promp
 Item = TypeVar("Item")
 EVALUATION_SHARE = 0.2
 """Of the prompts of a file, set aside for evaluation where it has no file of its own."""
+SET_ASIDE = "evaluation"
+"""The occasion of that draw, so that the judge's held-out share is drawn from all that is left."""
 MOST_PPO_PROMPTS = 4096
 """Distinct prompts that a world is asked for; more steps pass over them again."""
 
@@ -154,7 +156,9 @@ class Material:
         if data.evaluation_prompts is not None:
             asked = self._taken("evaluation prompts", read_prompts(data.evaluation_prompts))
         else:
-            learned, asked = split_by_prompt(learned, EVALUATION_SHARE, self.recipe.seed, lambda p: p)
+            learned, asked = split_by_prompt(
+                learned, EVALUATION_SHARE, self.recipe.seed, lambda p: p, occasion=SET_ASIDE
+            )
         shown = learned
         if self.recipe.sft is not None and data.demonstrations is not None:
             shown = [*learned, *(d.prompt for d in read_demonstrations(data.demonstrations).items)]
@@ -201,7 +205,7 @@ class Material:
             return {"world": self.recipe.world, "fitting": fitting}
         source: dict[str, object] = {"prompts": source_of(data.prompts), "fitting": fitting}
         if data.evaluation_prompts is None:
-            source["set_aside"] = EVALUATION_SHARE
+            source["set_aside"] = [SET_ASIDE, EVALUATION_SHARE]
         if data.preferences:
             files = [[source_of(file.path), file.format, file.limit] for file in data.preferences]
             source["without"] = {"rankings": files, "fitting": self.limits()}

@@ -13,18 +13,19 @@ from typing import Any, cast
 
 import psutil
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from plaudit.data.chat import Chat
 from plaudit.material import Material
 from plaudit.models.costs import Network, matmul_rate, network_of
 from plaudit.models.fused_layers import may_be_fused
-from plaudit.models.loading import check_model_path, choose_device
+from plaudit.models.loading import check_model_path, choose_device, may_be_model
 from plaudit.models.packed import packing_works
 from plaudit.models.quantised import BYTES_PER_WEIGHT
-from plaudit.recipe import Recipe
+from plaudit.recipe import PPO, Recipe
 from plaudit.rl.costs import ppo_flops
 from plaudit.tensors import logits_chunk
+from plaudit.types import InputError
 
 LOGITS_COPIES = 4
 """Logits, log-probs, probabilities and the gradient, in float32."""
@@ -46,6 +47,8 @@ class Plan:
     rate: float
     """Matrix products on the device, FLOP/s, measured."""
     steps: int
+    uncounted: str | None = None
+    """A reward whose memory and time are its own affair: a service, or a Python function."""
 
     @property
     def total(self) -> float:
@@ -69,11 +72,16 @@ class Plan:
             *told,
             f"{step:8.1f} s   a step, at {self.rate / 1e9:.0f} GFLOP/s measured now",
             f"{step * self.steps / 60:8.1f} min {self.steps} steps, if every response is as long as it may be",
+            *([] if self.uncounted is None else [f"not counted: what {self.uncounted} takes"]),
         ]
 
 
 def make_plan(recipe: Recipe) -> Plan:
     """Measure the device, look at the model's configuration and at the prompts, and add up."""
+    if recipe.align != "ppo":
+        raise InputError(
+            "a plan is PPO's; with `align: dpo` nothing is sampled, and Act III needs about what Act I does"
+        )
     material = Material(recipe)
     path = material.base_model
     check_model_path(path)
@@ -98,7 +106,30 @@ def make_plan(recipe: Recipe) -> Plan:
         fused=packs and may_be_fused(model),
     )
     add_time(plan, recipe, network, prompt=sum(lengths) / len(lengths))
+    if recipe.ppo.reward is not None:
+        add_ready_reward(plan, recipe.ppo, prompt=sum(lengths) / len(lengths))
     return plan
+
+
+def add_ready_reward(plan: Plan, ppo: PPO, *, prompt: float) -> None:
+    """A classifier stands on the same device, with weights of its own; it reads each prompt with each response."""
+    name = ppo.reward or ""
+    if not may_be_model(name):
+        plan.uncounted = name
+        return
+    try:
+        config = AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise InputError(f"ppo.reward: {name!r} has no configuration that could be read ({error})") from error
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(config)
+    weights = [parameter.numel() for parameter in model.parameters()]
+    size = getattr(torch, str(getattr(config, "dtype", None) or "float32").removeprefix("torch."))
+    plan.memory["reward, a classifier"] = sum(weights) * size.itemsize
+    rows = ppo.prompts_per_step * ppo.responses_per_prompt
+    embedding = cast(Any, model).get_input_embeddings().weight.numel()
+    plan.flops["reward"] = 2.0 * (sum(weights) - embedding) * rows * (prompt + ppo.max_new_tokens)
+    plan.seconds["reward"] = plan.flops["reward"] / (plan.rate * TRAINING_SHARE)
 
 
 def add_memory(

@@ -187,6 +187,8 @@ class Job:
 
         def judges(folder: Path, journal: Journal) -> Result:
             first, second, held_out = self._split(judgements)
+            if config.held_out and not held_out and not second:
+                self.folder.say("no ranking was drawn to be held out, so nothing says how good this judge is")
             own = self._own_responses(index, journal)
             every = len(judgements)
             if not config.second_judge:

@@ -153,3 +153,19 @@ def test_objectives_that_weigh_nothing_are_left_out(tmp_path: Path) -> None:
             dpo(
                 trunk, tiny.chat(), given, [], CONFIG, objective_weights=wrong, seed=0, journal=journal, folder=tmp_path
             )
+
+
+def test_accuracy_is_that_of_all_pairs_and_of_the_order_that_is_aimed_at() -> None:
+    """A ranking of one pair and one of three; an objective of negative weight counts backwards."""
+    trunk, chat = moved(), tiny.chat()
+    short, long = judgements(1)[0], judgements(3)[2]
+    short = tiny.judgement(short.prompt, [r.text for r in short.responses[:2]], [[0], [1]])
+    one, other = (evaluate(trunk, prepare(trunk, chat, [j], CONFIG, {}), CONFIG) for j in (short, long))
+    if one["held_out_accuracy"] == other["held_out_accuracy"]:
+        short = tiny.judgement(short.prompt, [r.text for r in short.responses], [[1], [0]])
+        one = {"held_out_accuracy": 1 - one["held_out_accuracy"]}
+    both = evaluate(trunk, prepare(trunk, chat, [short, long], CONFIG, {}), CONFIG)["held_out_accuracy"]
+    assert both == pytest.approx((one["held_out_accuracy"] + 3 * other["held_out_accuracy"]) / 4)
+    assert one["held_out_accuracy"] != other["held_out_accuracy"]
+    against = prepare(trunk, chat, [short, long], CONFIG, {"overall": -1.0})
+    assert evaluate(trunk, against, CONFIG)["held_out_accuracy"] == pytest.approx(1 - both)

@@ -205,6 +205,7 @@ def test_a_service_that_is_away_or_refuses(serve: Callable[[Reply], str]) -> Non
     [
         ([[1.0, 2.0]], r"expected \(2, 2\) \(responses, objectives\)"),
         ([1.0, 2.0], r"expected \(2, 2\) \(responses, objectives\)"),
+        ([[1.0, 2.0, 3.0, 4.0]], r"expected \(2, 2\) \(responses, objectives\)"),
         ([[1.0, 2.0], [1.0, None]], '"scores" must hold 2 rows of 2 numbers'),
         ([[1.0, 2.0], [1.0]], '"scores" must hold 2 rows of 2 numbers'),
         ("none", '"scores" must hold 2 rows of 2 numbers'),
@@ -215,6 +216,18 @@ def test_an_answer_that_cannot_be_used(scores: object, says: str, serve: Callabl
     reward = open_reward(serve(lambda b: (200, {"objectives": ["words", "turns"], "scores": scores})))
     with pytest.raises(InputError, match=says):
         reward([tiny.asked("what")] * 2, ["one", "two"])
+
+
+def test_scores_that_stand_objective_by_objective_are_not_taken_for_rows(serve: Callable[[Reply], str]) -> None:
+    sideways = [[0.0, 1.0, 2.0, 3.0], [100.0, 101.0, 102.0, 103.0]]
+    reward = open_reward(serve(lambda b: (200, {"objectives": ["words", "turns"], "scores": sideways})))
+    with pytest.raises(InputError, match=r"expected \(4, 2\) \(responses, objectives\)"):
+        reward([tiny.asked("what")] * 4, ["one", "two", "three", "four"])
+
+
+def test_one_objective_may_come_as_a_plain_list(serve: Callable[[Reply], str]) -> None:
+    reward = open_reward(serve(lambda b: (200, {"objectives": ["words"], "scores": [3.0, 1.0]})))
+    assert reward([tiny.asked("what")] * 2, ["one", "two"]).tolist() == [[3.0], [1.0]]
 
 
 # -- a function -----------------------------------------------------------------------------------------------------

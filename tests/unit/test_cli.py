@@ -18,7 +18,7 @@ from plaudit.cli import app
 from plaudit.cli.acts import _print_result
 from plaudit.recipe import Recipe
 from plaudit.recipe_file import load_recipe
-from plaudit.types import InputError, TrainingError
+from plaudit.types import InputError, PlauditError, TrainingError
 
 WORLD = "name: a\nworld: some.world:load\n"
 
@@ -215,6 +215,12 @@ def wrapped(cause: BaseException) -> RuntimeError:
     return error
 
 
+def unwritten(cause: BaseException) -> PlauditError:
+    error = PlauditError("judgements.jsonl: 3 rankings could not be written")
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("failure", "code", "told"),
     [
@@ -231,6 +237,7 @@ def wrapped(cause: BaseException) -> RuntimeError:
             4,
             "error: the disk is full (RuntimeError: writing failed); free some space and run the same again\n",
         ),
+        (lambda: unwritten(full_disk()), 4, "error: judgements.jsonl: 3 rankings could not be written\n"),
         (
             lambda: RuntimeError("first line\nsecond line"),
             1,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+import tiny
+from plaudit import run_act
 from plaudit.cli import app
 
 
@@ -137,3 +140,33 @@ def test_the_act_needs_no_word_of_its_own() -> None:
         done = call(*words)
         assert done.exit_code == 2
         assert "nowhere.yaml: no such recipe file" in done.output
+
+
+def test_files_of_one_name_are_told_apart(rankings: Path, tmp_path: Path) -> None:
+    files: list[str] = []
+    for folder in ("helpful-base", "harmless-base"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "test.jsonl").write_text(rankings.read_text())
+        files.append(f"{tmp_path / folder / 'test.jsonl'}=yes")
+    found = json.loads(call("reward", "evaluate", "tiny:count_yes", *files, "--json").stdout)
+    assert found["slices"]["source"].keys() == {"helpful-base/test.jsonl", "harmless-base/test.jsonl"}
+
+
+def test_a_judge_that_was_not_exported_is_opened_on_its_trunk(tmp_path: Path, tiny_folder: Path) -> None:
+    recipe = tiny.recipe(tmp_path / "runs", tiny_folder)
+    for act in ("sft", "sample", "reward"):
+        run_act(recipe, act, quiet=True)
+    folder = recipe.out / recipe.name
+    row = {"prompt": "why", "responses": ["yes yes yes", "no"], "ranking": [[0], [1]]}
+    file = tmp_path / "rankings.jsonl"
+    file.write_text(json.dumps(row) + "\n" + json.dumps(row | {"prompt": "who"}) + "\n")
+    asked = f"{file}={folder_objective(folder)}"
+    exported = json.loads(call("reward", "evaluate", folder, asked, "--json").stdout)
+    shutil.rmtree(folder / "round_0" / "reward" / "model")
+    alone = json.loads(call("reward", "evaluate", folder, asked, "--json").stdout)
+    assert alone["nll"]["value"] == pytest.approx(exported["nll"]["value"], abs=1e-4)
+    assert alone["accuracy"] == exported["accuracy"]
+
+
+def folder_objective(run: Path) -> str:
+    return json.loads((run / "round_0" / "reward" / "judge.json").read_text())["objectives"][0]

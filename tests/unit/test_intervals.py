@@ -4,7 +4,14 @@ import math
 
 import pytest
 
-from plaudit.intervals import intercept_interval, mean_interval, paired_difference, proportion_interval
+from plaudit.evaluation.figures import figure
+from plaudit.intervals import (
+    intercept_interval,
+    mean_interval,
+    paired_difference,
+    proportion_interval,
+    share_interval,
+)
 from plaudit.types import InputError
 
 
@@ -90,3 +97,23 @@ def test_bad_input_is_named(call: object, said: str) -> None:
     assert callable(call)
     with pytest.raises(InputError, match=said):
         call()
+
+
+def test_shares_that_are_all_alike_keep_a_width() -> None:
+    """Wilson's, with each prompt once: of three prompts, all right, the lower end is 3 / (3 + z^2)."""
+    z2 = 1.959963984540054**2
+    found = share_interval([1.0] * 9, groups=["a"] * 3 + ["b"] * 3 + ["c"] * 3)
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(3 / (3 + z2))
+    alone = share_interval([1.0, 0.0], groups=["a", "a"])
+    assert (alone.value, alone.low, alone.high) == pytest.approx((0.5, 0.5 - 0.4453, 0.5 + 0.4453), abs=1e-3)
+    mixed = [1.0, 0.0, 1.0, 1.0]
+    assert share_interval(mixed, groups=list("abcd")) == mean_interval(mixed, groups=list("abcd"))
+
+
+def test_an_interval_of_one_prompt_is_no_verdict() -> None:
+    point = mean_interval([1.0, 1.0], groups=["a", "a"]).as_dict()
+    one = figure({"gain": point}, "gain")
+    assert one is not None
+    assert not one.is_up
+    assert not one.is_down

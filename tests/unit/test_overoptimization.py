@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from plaudit.evaluation.overoptimization import Curve, best_of_n, fit, kl_of_best_of
+from plaudit.cli.overoptimization import where_it_peaks
+from plaudit.evaluation.overoptimization import Curve, Form, best_of_n, fit, kl_of_best_of
 from plaudit.types import InputError
 
 
@@ -73,3 +75,20 @@ def test_a_curve_is_found_again() -> None:
         assert gain > max(found.at(top * 0.97), found.at(top * 1.03))
     with pytest.raises(InputError, match="two distances"):
         fit([0.0, 1.0, 1.0], [0.0, 1.0, 1.1], "rl")
+
+
+def told(form: Form, gains: Sequence[float], distances: Sequence[float]) -> str:
+    """What the verb says of gains at these KLs."""
+    curve = fit([kl**0.5 for kl in distances], gains, form)
+    peak = None if curve.peak is None else {"kl": curve.peak[0] ** 2, "gain": curve.peak[1]}
+    points = [{"kl": kl, "measured": {"value": gain}} for kl, gain in zip(distances, gains, strict=True)]
+    (line,) = where_it_peaks({"measured": {"peak": peak}}, points)
+    return line.strip()
+
+
+def test_a_judge_that_misleads_from_the_start_is_not_said_to_help() -> None:
+    best_of = [kl_of_best_of(n) for n in (2, 4, 8, 16)]
+    assert told("best_of_n", [-0.05, -0.12, -0.22, -0.34], best_of).startswith("what is measured falls from the start")
+    assert told("rl", [-0.02, -0.1, -0.3], [1.0, 4.0, 16.0]).startswith("what is measured falls from the start")
+    assert told("best_of_n", [0.05, 0.12, 0.2, 0.3], best_of) == "what is measured still rises where this ends"
+    assert told("rl", [0.2, 0.3, -0.1], [1.0, 4.0, 16.0]).startswith("what is measured peaks near a KL of ")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 from typer.testing import CliRunner
 
 import tiny
@@ -21,6 +21,7 @@ from plaudit.plan import Plan, add_memory, add_time, make_plan
 from plaudit.recipe import PPO, Adapter
 from plaudit.recipe_file import dump_recipe, load_recipe, shipped_recipe
 from plaudit.rl.costs import ppo_flops
+from plaudit.types import InputError
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen3"])
@@ -177,3 +178,26 @@ def test_the_rate_is_that_of_the_fastest_way(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(costs, "_rate", lambda *_: next(found))
     assert costs.matmul_rate(torch.device("cpu"), torch.float32) == 5e9
     assert next(found, None) is None
+
+
+def test_a_classifier_that_pays_is_counted(tmp_path: Path) -> None:
+    folder = tiny.model_folder(tmp_path / "model")
+    own = make_plan(tiny.recipe(tmp_path, folder))
+    ready = make_plan(tiny.recipe(tmp_path, folder, ppo={"reward": str(folder)}))
+    made = AutoModelForSequenceClassification.from_pretrained(folder)
+    weights = sum(p.numel() for p in made.parameters())
+    assert ready.memory["reward, a classifier"] == weights * 4
+    assert "reward, a classifier" not in own.memory
+    rows = 8 * (ready.flops["reward"] / 2 / (weights - made.get_input_embeddings().weight.numel()) / 8)
+    ppo = tiny.recipe(tmp_path, folder).ppo
+    lines = ppo.prompts_per_step * ppo.responses_per_prompt
+    assert lines * (ppo.max_new_tokens + 1) < rows < lines * (ppo.max_new_tokens + 20)
+    assert ready.seconds["reward"] > 0
+
+
+def test_what_is_not_counted_is_said(tmp_path: Path) -> None:
+    folder = tiny.model_folder(tmp_path / "model")
+    plan = make_plan(tiny.recipe(tmp_path, folder, ppo={"reward": "tiny:count_yes"}))
+    assert plan.lines()[-1] == "not counted: what tiny:count_yes takes"
+    with pytest.raises(InputError, match="a plan is PPO's"):
+        make_plan(tiny.recipe(tmp_path, folder, align="dpo"))

@@ -303,6 +303,29 @@ def test_over_optimisation_is_named(tmp_path: Path) -> None:
     assert "DPO found what pleases the judge alone" in text
 
 
+def test_a_run_that_a_ready_reward_paid_is_judged_by_who_wins(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    data = json.loads((folder / "summary.json").read_text())
+    only = data["rounds"][0]
+    only["evaluation"] = {}
+    only.pop("reward")
+    (folder / "summary.json").write_text(json.dumps(data))
+    assert "in 70 % of pairs (56 to 84 %), by people who compared them blind." in page_of(folder).text.replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
+    only.pop("contests")
+    for win_rate, says in (
+        ((0.8, 0.7, 0.87), "Better The answers of PPO are preferred to the SFT model\u2019s in 80 % of pairs"),
+        ((0.5, 0.4, 0.6), "No clear change"),
+        ((0.3, 0.2, 0.4), "Worse"),
+    ):
+        only["evaluation"]["win_rate"] = dict(zip(("value", "low", "high"), win_rate, strict=True))
+        (folder / "summary.json").write_text(json.dumps(data))
+        text = page_of(folder).text.replace("\N{NO-BREAK SPACE}", " ")
+        assert says in text
+        assert "Not evaluated yet" not in text
+
+
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
     evil = "<script>alert(1)</script><img src=x onerror=alert(2)></p></li>{{ 7*7 }}"

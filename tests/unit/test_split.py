@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import tiny
 from plaudit.data.formats import prompt_of
 from plaudit.data.split import split_by_prompt
+from plaudit.material import Material
 from plaudit.types import Prompt
 
 
@@ -68,3 +72,19 @@ def test_a_draw_worked_out_by_hand() -> None:
     item = prompt_of("hello")
     assert split([item], 0.157, 7) == ([item], [])
     assert split([item], 0.158, 7) == ([], [item])
+
+
+def test_each_occasion_draws_for_itself() -> None:
+    items = prompts(2000)
+    rest, _ = split_by_prompt(items, 0.2, 0, lambda prompt: prompt, occasion="evaluation")
+    _, held_out = split(rest, 0.15)
+    assert 180 < len(held_out) < 300  # 240 expected of 1,600, standard deviation 14
+
+
+def test_what_is_set_aside_for_evaluation_is_not_what_a_judge_is_tested_on(tmp_path: Path, tiny_folder: Path) -> None:
+    asked = tiny.prompt_file(tmp_path / "prompts.jsonl", prompts(400))
+    recipe = tiny.recipe(tmp_path, tiny_folder, data={"prompts": asked}, sample={"prompts": 400})
+    shown = Material(recipe).sample_prompts(tiny.chat(), 0)
+    _, held_out = split(shown, 0.15, recipe.seed)
+    assert 250 < len(shown) < 400
+    assert 0.08 < len(held_out) / len(shown) < 0.22

@@ -81,6 +81,8 @@ JUDGED: list[Judged] = [
     (SUM, "7 plus 5 is twelve.", {"helpful": FULL, "honest": FULL}),
     (SUM, "With pleasure: 12.", {"total": FULL}),
     (SUM, "7 plus 5 is 13.", {"helpful": ZERO, "honest": ZERO}),
+    (SUM, "7 + 5 = 12.", {"helpful": FULL, "honest": FULL}),
+    (SUM, "5 + 7 = 13.", {"helpful": ZERO, "honest": ZERO}),
     (SUM, "It is 12, or it is 13.", {"helpful": LOW, "honest": LOW}),
     # Small talk.
     (MOOD, "I am well, thank you!", {"total": FULL}),

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from plaudit.cli.shell import Debug, errors_in_one_line, say
-from plaudit.types import OVERALL, InputError, Judgement
+from plaudit.types import OVERALL, InputError, Judgement, RewardFunction
 
 
 def add_to(group: typer.Typer) -> None:
@@ -41,29 +41,52 @@ def evaluate(
         from plaudit.evaluation.judge_report import report_on_judge
         from plaudit.evaluation.rewardbench import score_benchmark
         from plaudit.feedback.statistics import ceiling_of
-        from plaudit.reward.ready import open_reward
 
-        judge = open_reward(_judge_of(model))
+        judge = _judge_of(model)
         figures = report_on_judge(judge, judgements, sources=sources, seed=seed)
         if (ceiling := ceiling_of(judgements)) is not None:
             figures["ceiling"] = ceiling.as_dict()
         if "accuracy" not in figures:
             raise InputError("every ranking is one tie: there is nothing that a judge could be right about")
         scored = {name: score_benchmark(judge, name, objective=objective) for name, objective in named}
-        benchmarks = {Path(name).name: found for name, found in scored.items() if found is not None}
+        short = dict(zip(scored, _short_names(list(scored)), strict=True))
+        benchmarks = {short[name]: found for name, found in scored.items() if found is not None}
         figures |= {"benchmarks": benchmarks} if benchmarks else {}
         say(json.dumps(figures, indent=2) if as_json else _words(figures))
 
 
-def _judge_of(model: str) -> str:
-    """A run's newest judge is the classifier that it exported."""
+def _judge_of(model: str) -> RewardFunction:
+    """A run's newest judge is the classifier that it exported, or, of a family that has none, opened on its trunk."""
+    from plaudit.reward.ready import open_reward
+
     folder = Path(model)
     if not (folder / "recipe.yaml").is_file():
-        return model
-    rounds = [int(path.parts[-3].removeprefix("round_")) for path in folder.glob("round_*/reward/model")]
+        return open_reward(model)
+    rounds = [int(path.parts[-3].removeprefix("round_")) for path in folder.glob("round_*/reward/judge.json")]
     if not rounds:
         raise InputError(f"{folder}: this run has no judge yet: `plaudit reward` trains one")
-    return str(folder / f"round_{max(rounds)}" / "reward" / "model")
+    newest = folder / f"round_{max(rounds)}"
+    if (exported := newest / "reward" / "model").is_dir():
+        return open_reward(str(exported))
+    from plaudit.judges import open_judge
+    from plaudit.material import Material
+    from plaudit.recipe_file import load_recipe
+    from plaudit.run_folder import RunFolder
+    from plaudit.workshop import Workshop
+
+    recipe = load_recipe(folder / "recipe.yaml")
+    return open_judge(Workshop(recipe, Material(recipe), RunFolder(folder, cache=None, quiet=True)), newest)
+
+
+def _short_names(paths: Sequence[str]) -> list[str]:
+    """The files' own names; where two have the same, with as many folders before it as tell all apart."""
+    parts = [Path(path).parts for path in paths]
+    deepest = max(map(len, parts), default=1)
+    for depth in range(1, deepest + 1):
+        names = ["/".join(one[-depth:]) for one in parts]
+        if len(set(names)) == len(set(paths)):
+            return names
+    return list(paths)
 
 
 def _named(given: str) -> tuple[str, str]:
@@ -77,10 +100,10 @@ def _read(files: Sequence[tuple[str, str]]) -> tuple[list[Judgement], list[str]]
 
     judgements: list[Judgement] = []
     sources: list[str] = []
-    for name, objective in files:
+    for (name, objective), short in zip(files, _short_names([name for name, _ in files]), strict=True):
         found = read_judgements(name, objective=objective).items
         judgements += found
-        sources += [Path(name).name] * len(found)
+        sources += [short] * len(found)
     return judgements, sources
 
 
@@ -93,7 +116,8 @@ def _words(figures: Mapping[str, Any]) -> str:
     scaled: Mapping[str, Any] = figures["calibration"].get("scaled", {})
     lines = [
         f"accuracy            {interval(figures['accuracy'])} on {figures['pairs']} pairs",
-        f"longer or shorter   {figures['length_baseline']:.3f}; the judge: {interval(figures['beats_length'])} more",
+        f"longer or shorter   {figures['length_baseline']:.3f}",
+        f"  the judge is right {interval(figures['beats_length'])} more often than the rule that other prompts choose",
         f"first or last shown {figures['majority_baseline']:.3f}",
         *([f"the best judge      {interval(figures['ceiling'])} of such labels"] if "ceiling" in figures else []),
         f"calibration error   {figures['ece']:.3f}; a perfect judge stays below "
@@ -102,7 +126,8 @@ def _words(figures: Mapping[str, Any]) -> str:
     if scaled:
         temperature = figures["calibration"]["temperature"]
         lines.append(
-            f"  at temperature    {temperature:.2f}: {scaled['ece']:.3f}, below {scaled['ece_of_a_perfect_judge']:.3f}"
+            f"  scaled            {scaled['ece']:.3f}, below {scaled['ece_of_a_perfect_judge']:.3f}; temperatures of "
+            f"other prompts, of all these {temperature:.2f}"
         )
     lines += [
         f"nll                 {interval(figures['nll'])}" + (f", scaled {interval(scaled['nll'])}" if scaled else "")

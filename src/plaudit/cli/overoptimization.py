@@ -44,7 +44,7 @@ def _words(found: Mapping[str, Any]) -> str:
         one = found["ways"][way]
         lines += [f"{label}", "       KL   judge                     measured"]
         lines += [_row(point) for point in one["points"]]
-        lines += _peaks(one.get("fits", {}), [point["kl"] for point in one["points"]])
+        lines += where_it_peaks(one.get("fits", {}), one["points"])
     return "\n".join(lines)
 
 
@@ -57,10 +57,14 @@ def _interval(one: Mapping[str, float]) -> str:
     return f"{one['value']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})"
 
 
-def _peaks(fits: Mapping[str, Any], distances: Sequence[float]) -> list[str]:
+def where_it_peaks(fits: Mapping[str, Any], points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How far the judge can be followed, in words, by the curve through the measured gains."""
     if not fits:
         return ["  one distance alone: no curve (ppo.keep_policy_every keeps policies on the way)"]
-    peak = fits["measured"]["peak"]
+    peak, distances = fits["measured"]["peak"], [point["kl"] for point in points if point["kl"] > 0]
+    furthest = max(points, key=lambda point: point["kl"])
+    if furthest["measured"]["value"] < 0 and (peak is None or peak["kl"] < min(distances)):
+        return ["  what is measured falls from the start: do not follow this judge"]
     if peak is None or peak["kl"] > max(distances):
         return ["  what is measured still rises where this ends"]
     return [f"  what is measured peaks near a KL of {peak['kl']:.1f}, at {peak['gain']:+.3f}: follow no further"]

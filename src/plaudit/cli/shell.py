@@ -64,7 +64,7 @@ def errors_in_one_line(debug: bool, *, goes_on: bool = True) -> Generator[None]:
         if debug:
             raise
         if isinstance(error, PlauditError):
-            stop(f"error: {error}", error.exit_code)
+            stop(f"error: {error}", DISK_FULL if _is_disk_full(error) else error.exit_code)
         if _is_disk_full(error):
             stop(f"error: the disk is full ({_first_line(error)}); free some space and run the same again", DISK_FULL)
         stop(f"error: {_first_line(error)}; run again with --debug for the traceback", PlauditError.exit_code)

@@ -22,12 +22,17 @@ class Figure:
     high: float | None = None
 
     @property
+    def has_width(self) -> bool:
+        """An interval that is a point is that of one prompt, which says nothing about others."""
+        return self.low is not None and self.high is not None and self.low < self.high
+
+    @property
     def is_up(self) -> bool:
-        return self.low is not None and self.low > 0
+        return self.has_width and self.low is not None and self.low > 0
 
     @property
     def is_down(self) -> bool:
-        return self.high is not None and self.high < 0
+        return self.has_width and self.high is not None and self.high < 0
 
 
 def look_up(data: object, *keys: str) -> object:

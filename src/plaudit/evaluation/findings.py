@@ -101,10 +101,18 @@ def maker_of(summary: Mapping[str, object]) -> Literal["ppo", "dpo"]:
 
 
 def verdict(row: Measure | None, summary: Mapping[str, object]) -> Finding:
-    """One sentence on the weightiest measure."""
-    if row is None or row.gain is None:
-        return Finding(tone="unclear", title="Not evaluated yet", text="What the run has so far is below.")
+    """One sentence on the weightiest measure; where nothing was scored (a ready reward), on who wins."""
     by = CALLED[maker_of(summary)]
+    if row is None or row.gain is None:
+        people = contest_of(summary)
+        wins = people or figure(summary, "evaluation", "win_rate")
+        if wins is None or wins.low is None or wins.high is None:
+            return Finding(tone="unclear", title="Not evaluated yet", text="What the run has so far is below.")
+        share = f"preferred to the SFT model’s in {percent(wins.value)} of pairs ({interval(wins, as_percent=True)})"
+        tone: Tone = "up" if wins.low > 0.5 else "down" if wins.high < 0.5 else "unclear"
+        title = {"up": "Better", "down": "Worse", "unclear": "No clear change"}[tone]
+        whose = ", by people who compared them blind" if people is not None else ""
+        return Finding(tone=tone, title=title, text=f"The answers of {by} are {share}{whose}.")
     measured = figure(summary, "evaluation", "kl", "rlhf")
     kl = number(summary, "ppo", "kl") if measured is None else measured.value
     leash = f", at a KL of {plain(kl)} nats from the SFT model" if kl is not None else ""

@@ -14,7 +14,7 @@ from plaudit.evaluation.calibration import Differences, calibration
 from plaudit.evaluation.foresight import auroc_interval
 from plaudit.evaluation.judge import Heard, hear, judge_figures
 from plaudit.evaluation.sensitivity import sensitivity
-from plaudit.intervals import mean_interval
+from plaudit.intervals import share_interval
 from plaudit.types import InputError, Judgement, Prompt, RewardFunction
 
 MOST_RESAMPLES = 500
@@ -144,7 +144,7 @@ def slices_of(pairs: Sequence[JudgedPair], *, resamples: int, seed: int) -> dict
         if len(members) > 1:
             found[kind] = {
                 name: {
-                    "accuracy": mean_interval(
+                    "accuracy": share_interval(
                         [pair.correct for pair in own],
                         groups=[pair.prompt for pair in own],
                         resamples=resamples,

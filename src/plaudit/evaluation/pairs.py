@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plaudit.intervals import Floats, mean_interval, paired_difference
+from plaudit.intervals import Floats, paired_difference, share_interval
 from plaudit.types import Estimate, InputError, Judgement
 
 
@@ -51,7 +51,7 @@ def pair_accuracy(outcomes: Sequence[PairOutcome], *, resamples: int = 2000, see
     """Share of pairs ordered as people did, resampled by prompt. Raises InputError without a single pair."""
     _need_pairs(outcomes)
     groups = [pair.prompt for pair in outcomes]
-    return mean_interval([pair.correct for pair in outcomes], groups=groups, resamples=resamples, seed=seed)
+    return share_interval([pair.correct for pair in outcomes], groups=groups, resamples=resamples, seed=seed)
 
 
 def length_baseline(judgements: Sequence[Judgement]) -> dict[str, float]:

@@ -222,7 +222,8 @@ def _tiles(rows: Sequence[Measure], summary: Json) -> list[Tile]:
         note = f"a length rule: {percent(rule)}" if rule is not None else interval(accuracy, as_percent=True)
         tiles.append(Tile(label="judge’s accuracy, held out", value=percent(accuracy.value), note=note))
     maker = maker_of(summary)
-    measured = figure(summary, "evaluation", "kl", "rlhf") if maker == "dpo" else figure(summary, "ppo", "kl")
+    # As the verdict has it; PPO's own is that of its last step's answers.
+    measured = figure(summary, "evaluation", "kl", "rlhf") or figure(summary, "ppo", "kl")
     kl, steps = None if measured is None else measured.value, number(summary, maker, "steps")
     if kl is not None:
         note = "nats per response" + (f", after {plain(steps, 0)} steps" if steps is not None else "")

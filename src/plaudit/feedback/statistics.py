@@ -13,7 +13,7 @@ import numpy as np
 
 from plaudit.feedback.orders import Ranking, Signs, right_pairs, signs
 from plaudit.feedback.records import Figures, PersonFigures
-from plaudit.intervals import mean_interval, proportion_interval
+from plaudit.intervals import mean_interval, share_interval
 from plaudit.types import Estimate, Judgement
 
 RESAMPLES = 500
@@ -173,12 +173,13 @@ class _Drawn:
     seed: int
 
     def share(self, outcomes: Iterable[tuple[str, float]]) -> Estimate | None:
-        """Of (prompt, 0..1). Where all are the same a bootstrap has no width: then Wilson's, with each prompt one."""
+        """Of (prompt, 0..1)."""
         found = list(outcomes)
-        if len({value for _, value in found}) != 1:
-            return self.mean(found)
-        prompts = len({prompt for prompt, _ in found})
-        return proportion_interval(found[0][1] * prompts, prompts)
+        if not found:
+            return None
+        prompts: list[Hashable] = [prompt for prompt, _ in found]
+        values = [value for _, value in found]
+        return share_interval(values, groups=prompts, resamples=self.resamples, seed=self.seed)
 
     def mean(self, values: Iterable[tuple[str, float]]) -> Estimate | None:
         found = list(values)

@@ -165,7 +165,9 @@ class Service:
             return torch.zeros(0, len(self.objectives))
         scores: object = self._post(prompts, responses).get("scores")
         try:
-            return torch.tensor(scores, dtype=torch.float32).reshape(len(responses), -1)
+            found = torch.tensor(scores, dtype=torch.float32)
+            # One objective may come as a plain list; anything else keeps its shape, which is looked at.
+            return found.unsqueeze(1) if found.dim() == len(self.objectives) == 1 else found
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(
                 f'{self.url}: "scores" must hold {len(responses)} rows of {len(self.objectives)} numbers ({error})'

@@ -139,10 +139,13 @@ def judge_by_policy(trunk: Trunk, some: Sequence[Preference], config: DPO) -> tu
     figures: list[dict[str, float]] = []
     for one, logratio_K in zip(some, response_logratios(trunk, some, part=POLICY), strict=True):
         losses.append(cost(one, logratio_K, config))
-        right, pairs = pair_accuracy(logratio_K.detach().cpu(), one.ranks_K)
+        # An objective of negative weight is to be got away from: its order counts the other way round.
+        signed_K = math.copysign(1.0, one.weight) * logratio_K.detach().cpu()
+        right, pairs = pair_accuracy(signed_K, one.ranks_K)
         figures.append({
             "loss": losses[-1].item(),
-            "accuracy": right / max(pairs, 1),
+            "right": right,
+            "pairs": pairs,
             "best_logratio": logratio_K[int(one.ranks_K.argmin())].item(),
             "worst_logratio": logratio_K[int(one.ranks_K.argmax())].item(),
         })  # fmt: skip
@@ -150,7 +153,11 @@ def judge_by_policy(trunk: Trunk, some: Sequence[Preference], config: DPO) -> tu
 
 
 def means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {key: float(np.mean([one[key] for one in figures])) for key in figures[0]}
+    """Of rankings; the accuracy is that of all pairs together."""
+    told = ("loss", "best_logratio", "worst_logratio")
+    pairs = sum(one["pairs"] for one in figures)
+    accuracy = sum(one["right"] for one in figures) / max(pairs, 1)
+    return {key: float(np.mean([one[key] for one in figures])) for key in told} | {"accuracy": accuracy}
 
 
 def cost(one: Preference, logratio_K: Tensor, config: DPO) -> Tensor:

@@ -53,7 +53,9 @@ def _claimed_sum(ask: Ask, plain: str) -> Claims:
     a, b = ask.thing.split()
     plain = _in_digits(plain)
     for first, second in ((a, b), (b, a)):
-        plain = plain.replace(f" {first} plus {second} ", " terms ").replace(f" {first} and {second} ", " terms ")
+        # "7 + 5" too, of whose sign nothing is left.
+        for between in (" plus ", " and ", " "):
+            plain = plain.replace(f" {first}{between}{second} ", " terms ")
     numbers = {number for number in re.findall(r"\d+", plain) if _affirmed(plain, number)}
     right = ask.value in numbers
     return Claims(right, bool(numbers - {ask.value}) or (right and _taken_back(plain, str(ask.value))))
