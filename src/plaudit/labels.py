@@ -35,7 +35,7 @@ from plaudit.material import Material
 from plaudit.progress import Journal
 from plaudit.recipe import Recipe
 from plaudit.run_folder import Result, RunFolder, read_manifest, read_rows, write_json
-from plaudit.types import Annotator, Demonstration, InputError, Judgement, Prompt, Question, Response
+from plaudit.types import Annotator, Demonstration, Estimate, InputError, Judgement, Prompt, Question, Response
 
 FIGURES = (
     "tie_share", "agreement", "decided_agreement", "alpha", "kendall_tau", "ceiling", "first_preferred",
@@ -243,6 +243,12 @@ class Labels:
         if unused:
             self.material.noted["left_out"]["rankings"] = unused
         return standing
+
+    def ceiling(self, index: int) -> Estimate | None:
+        """Of single labels, as the desk had it when a round's collecting ended: of all the work, and so of what an
+        adjudicator has decided since, too."""
+        figures = self.folder.done(f"round_{index}/judgements") or {}
+        return None if figures.get("ceiling") is None else Estimate(**figures["ceiling"])
 
     def _written(self, index: int) -> Path:
         return self.folder.path / f"round_{index}" / "judgements" / LOG
