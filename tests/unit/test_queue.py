@@ -382,6 +382,40 @@ def test_a_changed_guideline_calls_tasks_back(desk: Desk) -> None:
     assert desk.progress_all().finished
 
 
+def test_what_was_called_back_is_in_no_figure(desk: Desk) -> None:
+    desk.change_settings({"overlap": 2})
+    desk.add_tasks("ranking", desks.tasks(2))
+    ada, ben = people(desk, "Ada", "Ben")
+    for _ in range(2):
+        desk.submit(ada, take(desk, ada).token, answer(0, 1, 2))
+        desk.submit(ben, take(desk, ben).token, answer(2, 1, 0))
+    assert desk.figures().agreement.value == 0  # pyright: ignore
+    desk.publish_guideline("Prefer the shorter.", recall=True)
+    assert desk.figures().judgements == 0
+    for person in (ada, ada, ben, ben):
+        desk.submit(person, take(desk, person).token, answer(0, 1, 2))
+    figures = desk.figures()
+    assert figures.judgements == len(desk.judgements()) == 4
+    assert figures.agreement.value == 1  # pyright: ignore
+
+
+def test_the_newest_round_alone_is_called_back(desk: Desk) -> None:
+    (ada,) = people(desk, "Ada")
+    desk.add_tasks("ranking", desks.tasks(1))
+    desk.submit(ada, take(desk, ada).token, answer(0, 1, 2))
+    (later,) = desk.add_tasks("ranking", [desks.task(7)], round=1)
+    in_hands = take(desk, ada)
+    desk.publish_guideline("Prefer the shorter.", recall=True)
+    assert len(desk.judgements()) == 1
+    assert desk.progress_all(0).finished
+    with pytest.raises(LeaseLost, match="guideline has changed"):
+        desk.submit(ada, in_hands.token, answer(0, 1, 2))
+    hand = take(desk, ada)
+    assert hand.task_id == later
+    desk.submit(ada, hand.token, answer(0, 1, 2))
+    assert desk.next_task(ada) is None
+
+
 def test_sensitive_tasks_are_blurred_where_the_project_says_so(desk: Desk) -> None:
     (id,) = desk.add_tasks("ranking", [desks.task(1)], sensitive=True)
     (ada,) = people(desk, "Ada")

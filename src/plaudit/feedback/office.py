@@ -147,7 +147,13 @@ class Office(Room):
     def _labels(self, session: Session) -> Any:
         from plaudit.feedback.statistics import Labels
 
-        rows = session.scalars(select(schema.Judgement).where(_standing()).order_by(schema.Judgement.ordinal)).all()
+        found = session.execute(
+            select(schema.Judgement, schema.Task.since)
+            .outerjoin(schema.Task, schema.Task.id == schema.Judgement.task_id)
+            .where(_standing())
+            .order_by(schema.Judgement.ordinal)
+        )
+        rows = [row for row, since in found if _is_current(row, since)]
         asked = [row for row in rows if row.purpose != "taken_over"]
         rows = asked or rows
         whole = {one.id: one for one in judgements_of(session, rows)}

@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Table, bindparam, exists, func, insert, select, update
+from sqlalchemy import Table, bindparam, exists, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from plaudit.data.formats import content_hash
@@ -17,7 +17,7 @@ from plaudit.data.judgements import check_ranking
 from plaudit.feedback import schema
 from plaudit.feedback.collect import drawn
 from plaudit.feedback.orders import Ranking
-from plaudit.feedback.queue import in_round
+from plaudit.feedback.queue import in_round, newest_round
 from plaudit.feedback.records import BadAnswer, Chosen, Guideline, OpenRanking, Settings, TaskKind
 from plaudit.feedback.room import Room
 from plaudit.feedback.rows import (
@@ -327,9 +327,10 @@ def _ids(session: Session, keys: Sequence[str]) -> dict[str, int]:
 
 
 def _call_back(session: Session, version: int, overlap: int) -> None:
-    """Every ranking but gold and contests begins anew; what is in people's hands is taken from them."""
-    task = schema.Task
-    rankings = select(task.id).where(task.kind == "ranking", task.state != "closed")
+    """Every ranking of the newest round begins anew; what is in people's hands is taken from them, gold too, which
+    looks like any other."""
+    task, ours = schema.Task, in_round(newest_round(session))
+    rankings = select(task.id).where(or_(ours, task.is_gold), task.state != "closed")
     session.execute(
         update(schema.HandOut)
         .where(schema.HandOut.state == "live", schema.HandOut.task_id.in_(rankings))
@@ -337,7 +338,7 @@ def _call_back(session: Session, version: int, overlap: int) -> None:
     )
     session.execute(
         update(task)
-        .where(task.kind == "ranking", task.state != "closed", ~task.is_gold)
+        .where(ours, task.state != "closed")
         .values(since=version, state="open", taken=0, done=0, wanted=overlap)
     )
 
