@@ -349,6 +349,28 @@ def test_what_people_disagree_on_goes_to_an_adjudicator(desk: Desk) -> None:
     assert desk.figures().agreement.value == 0.0  # pyright: ignore
 
 
+def test_a_late_answer_does_not_take_the_adjudicators_place(desk: Desk, clock: Clock) -> None:
+    desk.change_settings({"overlap": 2, "adjudicate_below": 0.5, "lease_seconds": 60})
+    desk.add_tasks("ranking", desks.tasks(1))
+    ada, ben, cem = people(desk, "Ada", "Ben", "Cem")
+    judge = desk.add_account("Dee", "adjudicator").id
+    late = take(desk, ada)
+    clock.forward(61)
+    hands = [(person, take(desk, person)) for person in (ben, cem)]
+    for (person, hand), said in zip(hands, (answer(0, 1, 2), answer(2, 1, 0)), strict=True):
+        desk.submit(person, hand.token, said)
+    assert desk.progress_all().disputed == 1
+    with pytest.raises(LeaseLost, match="somebody else has it now"):
+        desk.submit(ada, late.token, answer(0, 1, 2))
+    assert desk.progress_all().disputed == 1
+    # He who decides may be late as long as nobody else does.
+    hand = take(desk, judge)
+    clock.forward(61)
+    assert desk.next_task(ada) is None  # which takes the place from him
+    desk.submit(judge, hand.token, answer(1, 0, 2))
+    assert [one.ranking for one in desk.judgements()] == [((1,), (0,), (2,))]
+
+
 def test_agreement_is_no_dispute(desk: Desk) -> None:
     desk.change_settings({"overlap": 2, "adjudicate_below": 0.5})
     desk.add_tasks("ranking", desks.tasks(1))

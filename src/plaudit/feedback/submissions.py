@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sqlalchemy import exists, select
+from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session, aliased
 
 from plaudit.data.formats import clean_text, content_hash, judgement_id
@@ -28,6 +28,7 @@ from plaudit.feedback.rows import (
 )
 from plaudit.types import Demonstration, InputError, Judgement, Prompt, Response
 
+TAKEN = "this task ran out, and somebody else has it now; take the next one"
 RECALLED = "the guideline has changed since this task was handed to you; it will come again"
 
 
@@ -104,6 +105,13 @@ class Submissions(Demonstrations):
 
     def _take_again(self, session: Session, hand: schema.HandOut, task: schema.Task) -> None:
         """A hand-out that ran out or was given back gets its place again, if there is one."""
+        others = (schema.HandOut.corrects == hand.corrects, schema.HandOut.token != hand.token)
+        if hand.corrects is not None:
+            if session.scalar(select(schema.HandOut.token).where(*others, schema.HandOut.state == "submitted")):
+                raise LeaseLost("you have corrected this answer already")
+            # Of one answer there is one correction: what lies in another tab of his comes to nothing.
+            lying = schema.HandOut.state.in_(("live", "expired"))
+            session.execute(update(schema.HandOut).where(*others, lying).values(state="released"))
         if hand.state == "live":
             return
         if hand.state == "recalled" or hand.guideline_version < task.since:
@@ -117,11 +125,13 @@ class Submissions(Demonstrations):
         ) if hand.corrects is None else None  # fmt: skip
         if other is not None and other.state == "submitted":
             raise LeaseLost("you have answered this task already")
+        if task.state == "disputed" and hand.takes_place and hand.purpose != "adjudication":
+            raise LeaseLost(TAKEN)  # the place that is left is for whoever decides
         if other is not None:  # the same task in another tab of his: its place is his
             other.state = "released"
         elif hand.takes_place:
             if task.taken >= task.wanted or task.state in ("done", "closed"):
-                raise LeaseLost("this task ran out, and somebody else has it now; take the next one")
+                raise LeaseLost(TAKEN)
             task.taken += 1
 
     def _judged(
