@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import exists, or_, select, update
+from sqlalchemy.orm import Session, aliased
 
 from plaudit.data.formats import content_hash
 from plaudit.feedback import schema
@@ -86,13 +86,16 @@ class Demonstrations(Queue):
     ) -> None:
         """Edited responses of a ranking are demonstrations; in a correction, those that stayed as they were stay."""
         kept: set[str] = set()
-        if judgement.supersedes is not None:
-            of_it = schema.Demonstration.judgement_id == judgement.supersedes
-            for row in session.scalars(select(schema.Demonstration).where(of_it)).all():
-                if row.text in judgement.edited.values():
-                    kept.add(row.text)
-                else:
-                    self._withdraw(session, row)
+        # One that stayed is of the judgement in which it was edited, however many have superseded that since.
+        before = schema.Demonstration.judgement_id.in_(_superseded_by(session, judgement))
+        standing = schema.Demonstration.standing != "superseded"
+        amended = aliased(schema.Demonstration)
+        is_amended = exists().where(amended.supersedes == schema.Demonstration.id, amended.standing == "accepted")
+        for row in session.scalars(select(schema.Demonstration).where(before, or_(standing, is_amended))).all():
+            if row.text in judgement.edited.values():
+                kept.add(row.text)
+            else:
+                self._withdraw(session, row)
         for text in dict.fromkeys(judgement.edited.values()):
             if text not in kept:
                 self._demonstration(session, task, person, text, FROM_EDIT, settings, judgement_id=judgement.id)
@@ -101,15 +104,20 @@ class Demonstrations(Queue):
         self, session: Session, hand: schema.HandOut, task: schema.Task, person: schema.Account, answer: Answer
     ) -> Demonstration | None:
         row = session.get_one(schema.Demonstration, task.demonstration_id)
-        if row.standing == "superseded" and hand.corrects is None:
+        his = [
+            one
+            for one in session.scalars(select(schema.Demonstration).where(schema.Demonstration.supersedes == row.id))
+            if one.handle == person.handle
+        ]
+        # He may have amended it himself, and now thinks otherwise.
+        if row.standing == "superseded" and not any(one.standing == "accepted" for one in his):
             raise LeaseLost("its author has written it anew since; take the next one")
         if answer.verdict is None:
             raise BadAnswer("accept it, reject it, or amend it")
         if answer.verdict == "amend" and not answer.text.strip():
             raise BadAnswer("the amended answer is empty")
-        for amended in session.scalars(select(schema.Demonstration).where(schema.Demonstration.supersedes == row.id)):
-            if amended.handle == person.handle:  # of his first review, which this one corrects
-                amended.standing = "superseded"
+        for amended in his:  # of his first review, which this one corrects
+            amended.standing = "superseded"
         session.add(
             schema.Review(demonstration_id=row.id, handle=person.handle, verdict=answer.verdict, created=self._stamp())
         )
@@ -140,6 +148,16 @@ class Demonstrations(Queue):
             .where(schema.Task.demonstration_id == row.id, schema.Task.state == "open")
             .values(state="closed")
         )
+
+
+def _superseded_by(session: Session, judgement: Judgement) -> list[str]:
+    """The ids of what it corrects, of what that corrected, and so on."""
+    found: list[str] = []
+    last = judgement.supersedes
+    while last is not None:
+        found.append(last)
+        last = session.scalar(select(schema.Judgement.supersedes).where(schema.Judgement.id == last))
+    return found
 
 
 def _earlier(session: Session, hand: schema.HandOut) -> schema.Demonstration | None:
