@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from sqlalchemy import exists, or_, select, update
+from sqlalchemy import and_, exists, select, update
 from sqlalchemy.orm import Session, aliased
 
 from plaudit.data.formats import content_hash
 from plaudit.feedback import schema
 from plaudit.feedback.queue import Queue
-from plaudit.feedback.records import Answer, BadAnswer, LeaseLost, Settings, Standing
+from plaudit.feedback.records import Answer, BadAnswer, Settings, Standing
 from plaudit.feedback.rows import demonstration_of_row
 from plaudit.types import Demonstration, Judgement
 
 FROM_SCRATCH, FROM_DRAFT, FROM_EDIT = "people: from scratch", "people: a draft bettered", "people: a response edited"
+
+
+_amended = aliased(schema.Demonstration)
+WITHDRAWN = and_(
+    schema.Demonstration.standing == "superseded",
+    ~exists().where(
+        _amended.supersedes == schema.Demonstration.id,
+        _amended.standing == "accepted",
+        _amended.handle != schema.Demonstration.handle,
+    ),
+)
+"""That its author has written it anew, or taken it out: what a reviewer has amended stands in his words."""
 
 
 class Demonstrations(Queue):
@@ -88,10 +100,7 @@ class Demonstrations(Queue):
         kept: set[str] = set()
         # One that stayed is of the judgement in which it was edited, however many have superseded that since.
         before = schema.Demonstration.judgement_id.in_(_superseded_by(session, judgement))
-        standing = schema.Demonstration.standing != "superseded"
-        amended = aliased(schema.Demonstration)
-        is_amended = exists().where(amended.supersedes == schema.Demonstration.id, amended.standing == "accepted")
-        for row in session.scalars(select(schema.Demonstration).where(before, or_(standing, is_amended))).all():
+        for row in session.scalars(select(schema.Demonstration).where(before, ~WITHDRAWN)).all():
             if row.text in judgement.edited.values():
                 kept.add(row.text)
             else:
@@ -104,20 +113,13 @@ class Demonstrations(Queue):
         self, session: Session, hand: schema.HandOut, task: schema.Task, person: schema.Account, answer: Answer
     ) -> Demonstration | None:
         row = session.get_one(schema.Demonstration, task.demonstration_id)
-        his = [
-            one
-            for one in session.scalars(select(schema.Demonstration).where(schema.Demonstration.supersedes == row.id))
-            if one.handle == person.handle
-        ]
-        # He may have amended it himself, and now thinks otherwise.
-        if row.standing == "superseded" and not any(one.standing == "accepted" for one in his):
-            raise LeaseLost("its author has written it anew since; take the next one")
         if answer.verdict is None:
             raise BadAnswer("accept it, reject it, or amend it")
         if answer.verdict == "amend" and not answer.text.strip():
             raise BadAnswer("the amended answer is empty")
-        for amended in his:  # of his first review, which this one corrects
-            amended.standing = "superseded"
+        for amended in session.scalars(select(schema.Demonstration).where(schema.Demonstration.supersedes == row.id)):
+            if amended.handle == person.handle:  # of his first review, which this one corrects
+                amended.standing = "superseded"
         session.add(
             schema.Review(demonstration_id=row.id, handle=person.handle, verdict=answer.verdict, created=self._stamp())
         )
@@ -138,7 +140,7 @@ class Demonstrations(Queue):
         return None if answer.verdict == "reject" else demonstration_of_row(session, result)
 
     def _withdraw(self, session: Session, row: schema.Demonstration) -> None:
-        """It is replaced, and what a reviewer made of it too: nobody need review it any more."""
+        """It is replaced, and what a reviewer made of it too: nobody need review it any more, or correct his review."""
         row.standing = "superseded"
         session.execute(
             update(schema.Demonstration).where(schema.Demonstration.supersedes == row.id).values(standing="superseded")
@@ -148,6 +150,17 @@ class Demonstrations(Queue):
             .where(schema.Task.demonstration_id == row.id, schema.Task.state == "open")
             .values(state="closed")
         )
+        reviews = select(schema.Task.id).where(schema.Task.demonstration_id == row.id)
+        session.execute(
+            update(schema.HandOut)
+            .where(schema.HandOut.task_id.in_(reviews), schema.HandOut.state == "live")
+            .values(state="released")
+        )
+
+
+def is_withdrawn(session: Session, number: int | None) -> bool:
+    of_it = select(schema.Demonstration.id).where(schema.Demonstration.id == number)
+    return session.scalar(of_it.where(WITHDRAWN)) is not None
 
 
 def _superseded_by(session: Session, judgement: Judgement) -> list[str]:

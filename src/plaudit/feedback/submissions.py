@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, aliased
 from plaudit.data.formats import clean_text, content_hash, judgement_id
 from plaudit.data.judgements import check_ranking
 from plaudit.feedback import schema
-from plaudit.feedback.demonstrations import Demonstrations
+from plaudit.feedback.demonstrations import WITHDRAWN, Demonstrations, is_withdrawn
 from plaudit.feedback.orders import agreement, right_pairs
 from plaudit.feedback.queue import display_order_of, newest_round, responses_in
 from plaudit.feedback.records import Answer, BadAnswer, HandOut, LeaseLost, NotYours, Settings
@@ -47,6 +47,8 @@ class Submissions(Demonstrations):
             if hand.state == "submitted":
                 return _result(session, hand)
             task = session.get_one(schema.Task, hand.task_id, with_for_update=True)
+            if task.kind == "review" and is_withdrawn(session, task.demonstration_id):
+                raise LeaseLost("its author has written it anew since; take the next one")
             self._take_again(session, hand, task)
             answer = _clean(answer)
             settings = self._settings(session)
@@ -63,10 +65,12 @@ class Submissions(Demonstrations):
             self._person(session, account)
             his, later = schema.HandOut, aliased(schema.HandOut)
             taken_back = exists().where(later.corrects == his.token, later.state.in_(("live", "submitted")))
+            reviewed = schema.Demonstration.id == schema.Task.demonstration_id
             statement = (
                 select(his)
                 .join(schema.Task, schema.Task.id == his.task_id)
                 .where(his.account_id == account, his.state == "submitted", his.result.is_not(None), ~taken_back)
+                .where(~exists().where(reviewed, WITHDRAWN))
                 .where(his.guideline_version >= schema.Task.since)
                 .order_by(his.submitted.desc(), his.ordinal.desc())
                 .limit(1)
