@@ -313,6 +313,27 @@ def test_the_qualification_round(desk: Desk, ranking: tuple[int, ...], passes: b
     assert desk.local_account().qualified
 
 
+@pytest.mark.parametrize(("ranking", "passes"), [((2, 1, 0), True), ((0, 1, 2), False)])
+def test_who_has_done_all_the_gold_before_it_was_a_qualification_is_decided_on(
+    desk: Desk, ranking: tuple[int, ...], passes: bool
+) -> None:
+    desk.change_settings({"gold_share": 0.5})
+    desk.add_gold(gold(2))
+    work = desk.add_tasks("ranking", desks.tasks(30))
+    (ada,) = people(desk, "Ada")
+    for _ in range(20):
+        desk.submit(ada, take(desk, ada).token, answer(*ranking))
+    desk.change_settings({"qualification": 2})
+    hand = desk.next_task(ada)
+    assert desk.account(ada).qualified is passes  # pyright: ignore
+    if passes:
+        assert hand is not None
+        assert hand.task_id in work
+    else:
+        assert hand is None
+        assert "not passed" in (desk.pause_reason(ada) or "")
+
+
 def test_one_right_of_two_gold_tasks_is_half_of_the_pairs(desk: Desk) -> None:
     desk.change_settings({"qualification": 2, "qualification_pass": 0.5})
     desk.add_tasks("ranking", desks.tasks(1))

@@ -91,6 +91,22 @@ def test_work_is_left_out_and_counted_again(serve: Serve, visit: Visit) -> None:
     assert len(site.desk.judgements()) == 2
 
 
+def test_who_did_not_qualify_is_let_in(serve: Serve, call: Call) -> None:
+    site = serve()
+    mei = join(site.desk, "mei")
+    visitor = call(site)
+    site.desk.change_settings({"qualification": 2})
+    site.desk.set_qualified(mei, False)
+    assert "Let into the work" in visitor.get("/admin/people").text
+    answer = visitor.form(f"/admin/people/{mei}", {"action": "qualified", "value": "yes"})
+    assert answer.status_code == 303
+    account = site.desk.account(mei)
+    assert account is not None
+    assert account.qualified
+    assert site.desk.audit()[0].action == "qualification set"
+    assert "Let into the work" not in visitor.get("/admin/people").text
+
+
 def test_erasing_asks_for_the_name(serve: Serve, call: Call) -> None:
     site = serve(tasks=2)
     id = join(site.desk, "Ann")

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, aliased
 from plaudit.data.formats import judgement_to_dict
 from plaudit.feedback import schema
 from plaudit.feedback.accounts import PERSON, is_qualified
-from plaudit.feedback.queue import in_round, newest_round
+from plaudit.feedback.queue import gold_count, in_round, newest_round
 from plaudit.feedback.records import (
     AuditRow,
     BadAnswer,
@@ -30,7 +30,6 @@ from plaudit.feedback.records import (
 )
 from plaudit.feedback.room import Room
 from plaudit.feedback.rows import demonstration_of_row, judgements_of
-from plaudit.feedback.submissions import gold_count
 from plaudit.types import Demonstration, Judgement
 
 _FEW_TASKS = 1000
@@ -84,7 +83,7 @@ class Office(Room):
                 return "This account is closed."
             if not is_qualified(row, settings):
                 if row.qualified is False:
-                    return "The qualification round was not passed. Whoever runs this project can open it again."
+                    return "The qualification round was not passed. Whoever runs this project can let you in."
                 if not gold_count(session):
                     return "A qualification round is asked for, but there are no tasks for it yet."
                 return None

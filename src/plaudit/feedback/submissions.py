@@ -13,7 +13,7 @@ from plaudit.data.formats import clean_text, content_hash, judgement_id
 from plaudit.data.judgements import check_ranking
 from plaudit.feedback import schema
 from plaudit.feedback.demonstrations import WITHDRAWN, Demonstrations, is_withdrawn
-from plaudit.feedback.orders import agreement, right_pairs
+from plaudit.feedback.orders import agreement
 from plaudit.feedback.queue import display_order_of, newest_round, responses_in
 from plaudit.feedback.records import Answer, BadAnswer, HandOut, LeaseLost, NotYours, Settings
 from plaudit.feedback.rows import (
@@ -213,26 +213,6 @@ class Submissions(Demonstrations):
             share = agreement([row.said["ranking"] for row in _standing(session, task)])
             if share is not None and share < settings.adjudicate_below:
                 task.state, task.wanted = "disputed", task.wanted + 1
-
-    def _qualify(self, session: Session, person: schema.Account, settings: Settings) -> None:
-        """Decides on him once he has judged the gold tasks of the qualification round."""
-        if person.role != "annotator" or person.qualified is not None or not settings.qualification:
-            return
-        later = aliased(schema.Judgement)
-        statement = (
-            select(schema.Judgement, schema.Task)
-            .join(schema.Task, schema.Task.id == schema.Judgement.task_id)
-            .where(schema.Judgement.handle == person.handle, schema.Judgement.purpose == "gold")
-            .where(~exists().where(later.supersedes == schema.Judgement.id))
-        )
-        scored = [right_pairs(one.said["ranking"], task.gold or []) for one, task in session.execute(statement)]
-        if len(scored) >= min(settings.qualification, gold_count(session)):
-            pairs = sum(count for _, count in scored)
-            person.qualified = pairs > 0 and sum(right for right, _ in scored) / pairs >= settings.qualification_pass
-
-
-def gold_count(session: Session) -> int:
-    return len(session.scalars(select(schema.Task.id).where(schema.Task.is_gold)).all())
 
 
 def _standing(session: Session, task: schema.Task) -> Sequence[schema.Judgement]:
