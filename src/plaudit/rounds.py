@@ -13,6 +13,7 @@ from plaudit.data.formats import content_hash
 from plaudit.data.responses import response_row
 from plaudit.data.split import split_by_prompt
 from plaudit.evaluation.run_files import acts_of
+from plaudit.feedback.contests import TAGS
 from plaudit.feedback.project import RESPONSES
 from plaudit.feedback.statistics import ceiling_of
 from plaudit.judges import make_judge, open_judge, open_judges
@@ -28,7 +29,7 @@ from plaudit.rl.doubtful import DOUBTFUL, doubtful_answers, is_doubtful
 from plaudit.rl.dpo import dpo
 from plaudit.rl.ppo import ppo
 from plaudit.rl.rollout import sampling_of
-from plaudit.run_folder import Result, RunFolder, write_rows
+from plaudit.run_folder import Result, RunFolder, write_json, write_rows
 from plaudit.sft.train import train_sft
 from plaudit.sources import Sources, of_rankings
 from plaudit.summary import summarise, write_report
@@ -402,6 +403,8 @@ class Job:
                 folder / "samples.jsonl",
                 [row | {n: a.texts[i] for n, a in answers.items()} for i, row in enumerate(rows)],
             )
+            # A contest of these answers covers what a ranking would.
+            write_json(folder / TAGS, [prompt.tags for prompt in prompts])
             return result | self.material.noted
 
         made = {name: source_of(path) for name, path in checkpoints.items()}

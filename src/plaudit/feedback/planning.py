@@ -80,7 +80,9 @@ class Planning(Room):
                 )
             return self._put_tasks(session, rows)
 
-    def add_gold(self, tasks: Iterable[tuple[Prompt, Sequence[Response], Ranking]]) -> list[int]:
+    def add_gold(
+        self, tasks: Iterable[tuple[Prompt, Sequence[Response], Ranking]], *, sensitive: bool = False
+    ) -> list[int]:
         """Rankings whose answer is known. They measure annotators and teach no judge."""
         tasks = [(prompt, list(responses), ranking) for prompt, responses, ranking in tasks]
         for prompt, responses, ranking in tasks:
@@ -92,7 +94,9 @@ class Planning(Room):
             put_prompts(session, [prompt for prompt, _, _ in tasks])
             put_responses(session, [(prompt, responses) for prompt, responses, _ in tasks])
             rows = [
-                self._task_row(settings, "ranking", prompt, responses, gold=[list(group) for group in ranking])
+                self._task_row(
+                    settings, "ranking", prompt, responses, sensitive=sensitive, gold=[list(g) for g in ranking]
+                )
                 for prompt, responses, ranking in tasks
             ]
             self._record(session, "gold tasks added", None, {"tasks": len(rows)})
