@@ -171,9 +171,10 @@ def import_(
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Take in rankings: as judgements made elsewhere, as gold tasks, or as tasks for people."""
+    """Take in rankings: as judgements made elsewhere, which count, as gold tasks, or as tasks for people."""
     with _at_desk(run, debug) as desk:
         from plaudit.data.formats import read_judgements
+        from plaudit.feedback.accounts import IMPORTED
         from plaudit.feedback.project import by_cover
         from plaudit.recipe_file import load_recipe
 
@@ -194,7 +195,7 @@ def import_(
                 added += desk.add_tasks("ranking", ranked, round=newest, sensitive=sensitive)
             say(f"{len(set(added))} tasks to rank")
         else:
-            say(f"{desk.take_over(found, kind='taken over')} judgements taken over; {len(found)} in {file}")
+            say(f"{desk.take_over(found, kind=IMPORTED)} judgements taken over; {len(found)} in {file}")
 
 
 def backup(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from statistics import mean
 from typing import Any, cast
@@ -62,7 +61,7 @@ def queue_contest(desk: Desk, run: Path, first: str, second: str) -> int:
             raise InputError(f"{newest}: there is no checkpoint {name!r}; there are {', '.join(names)}")
     tasks = [
         (_prompt(row, tags), [Response(text=row[name], checkpoint=name) for name in (first, second)])
-        for row, tags in zip_longest(rows, _tags(newest), fillvalue=())
+        for row, tags in zip(rows, _tags(newest, len(rows)), strict=True)
         if row[first] != row[second]
     ]
     for sensitive, part in by_cover(tasks, load_recipe(run / "recipe.yaml"), lambda task: task[0]):
@@ -95,10 +94,10 @@ def _rows(file: Path) -> list[Row]:
         return [cast(Row, json.loads(line)) for line in lines]
 
 
-def _tags(samples: Path) -> list[list[str]]:
+def _tags(samples: Path, count: int) -> list[list[str]]:
     """Of the prompts, row by row; none where the evaluation has not kept them."""
     file = samples.with_name(TAGS)
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else [[]] * count
 
 
 def _prompt(row: Row, tags: Sequence[str] = ()) -> Prompt:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, aliased
 
 from plaudit.data.formats import judgement_to_dict
 from plaudit.feedback import schema
-from plaudit.feedback.accounts import PERSON, is_qualified
+from plaudit.feedback.accounts import IMPORTED, PERSON, is_qualified
 from plaudit.feedback.queue import gold_count, in_round, newest_round
 from plaudit.feedback.records import (
     AuditRow,
@@ -32,6 +32,8 @@ from plaudit.feedback.room import Room
 from plaudit.feedback.rows import demonstration_of_row, judgements_of
 from plaudit.types import Demonstration, Judgement
 
+COUNTED = (PERSON, IMPORTED)
+"""Kinds of annotators whose judgements are trained on where the annotators are people."""
 _FEW_TASKS = 1000
 _PACE_OF = 200
 """Newest submissions whose median time is shown."""
@@ -130,7 +132,8 @@ class Office(Room):
         return self.figures().people
 
     def figures(self) -> Figures:
-        """Of what people said; where nobody has yet, of what was taken over. Kept for as long as nothing changes."""
+        """Of what counts as people's; where there is none yet, of what else was taken over. Kept for as long as
+        nothing changes."""
         with self.store.read() as session:
             counts = (select(func.max(t.ordinal)) for t in (schema.Judgement, schema.HandOut))
             edits = select(func.max(schema.Audit.id))
@@ -147,14 +150,15 @@ class Office(Room):
         from plaudit.feedback.statistics import Labels
 
         found = session.execute(
-            select(schema.Judgement, schema.Task.since)
+            select(schema.Judgement, schema.Task.since, schema.Annotator.kind)
             .outerjoin(schema.Task, schema.Task.id == schema.Judgement.task_id)
+            .join(schema.Annotator, schema.Annotator.handle == schema.Judgement.handle)
             .where(_standing())
             .order_by(schema.Judgement.ordinal)
         )
-        rows = [row for row, since in found if _is_current(row, since)]
-        asked = [row for row in rows if row.purpose != "taken_over"]
-        rows = asked or rows
+        current = [(row, kind) for row, since, kind in found if _is_current(row, since)]
+        peoples = [row for row, kind in current if kind in COUNTED]
+        rows = peoples or [row for row, _ in current]
         whole = {one.id: one for one in judgements_of(session, rows)}
         tasks = {row.id: row for row in session.scalars(select(schema.Task).where(schema.Task.is_gold))}
         first: dict[tuple[int | None, str], Judgement] = {}
@@ -177,7 +181,7 @@ class Office(Room):
                 for row in rows
                 if row.purpose == "repeat" and (row.task_id, row.handle) in first
             ],
-            names={row.handle: row.name or "" for row in session.scalars(select(schema.Account))} if asked else {},
+            names={row.handle: row.name or "" for row in session.scalars(select(schema.Account))} if peoples else {},
             excluded=frozenset(_excluded(session)),
             seconds=seconds,
         )
@@ -212,14 +216,14 @@ class Office(Room):
     # -- what comes out -----------------------------------------------------------------------------------------
 
     def judgements(self, *, up_to_round: int | None = None) -> list[Judgement]:
-        """What people said and what counts: no gold, no repeats, none corrected, excluded or called back; where an
-        adjudicator has decided, his alone."""
+        """What people said, here or elsewhere, and what counts: no gold, no repeats, none corrected, excluded or
+        called back; where an adjudicator has decided, his alone."""
         with self.store.read() as session:
             statement = (
                 select(schema.Judgement, schema.Task.since)
                 .outerjoin(schema.Task, schema.Task.id == schema.Judgement.task_id)
                 .join(schema.Annotator, schema.Annotator.handle == schema.Judgement.handle)
-                .where(_standing(), schema.Annotator.kind == PERSON)
+                .where(_standing(), schema.Annotator.kind.in_(COUNTED))
                 .where(schema.Judgement.purpose.in_(("work", "adjudication", "taken_over")))
                 .order_by(schema.Judgement.ordinal)
             )

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from plaudit.data.formats import content_hash
 from plaudit.data.judgements import check_ranking
 from plaudit.feedback import schema
+from plaudit.feedback.accounts import IMPORTED, PERSON
 from plaudit.feedback.collect import drawn
 from plaudit.feedback.orders import Ranking
 from plaudit.feedback.queue import in_round, newest_round
@@ -236,8 +237,13 @@ class Planning(Room):
         return [ids[key] for key in keys]
 
     def take_over(self, judgements: Sequence[Judgement], *, kind: str) -> int:
-        """Judgements of an earlier log, each once; `kind` says who made them. Returns how many are new."""
+        """Judgements made elsewhere, each once; `kind` says who made them. Returns how many are new.
+
+        BadAnswer where some are imported of an annotator whose judgements do not count in this project.
+        """
         with self.store.write() as session:
+            if kind == IMPORTED:
+                _check_counted(session, {one.annotator for one in judgements})
             known = set(session.scalars(select(schema.Judgement.id)))
             new = {one.id: one for one in judgements if one.id not in known}
             put_prompts(session, [one.prompt for one in new.values()])
@@ -310,6 +316,16 @@ class Planning(Room):
         with self.store.write() as session:
             session.get_one(schema.Project, 1).recipe = plain
         return changed
+
+
+def _check_counted(session: Session, handles: set[str]) -> None:
+    others = select(schema.Annotator).where(schema.Annotator.kind.not_in((PERSON, IMPORTED)))
+    for row in session.scalars(others.order_by(schema.Annotator.handle)):
+        if row.handle in handles:
+            raise BadAnswer(
+                f"{row.handle} is {row.kind} in this run, and people's rankings alone count here; if another is meant, "
+                "give the annotator of these rankings another name"
+            )
 
 
 def _place(seed: int, key: str) -> int:
