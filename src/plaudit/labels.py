@@ -30,7 +30,7 @@ from plaudit.feedback.collect import by_chance, collect_judgements, drawn
 from plaudit.feedback.desk import Desk
 from plaudit.feedback.project import LOG, RESPONSES, open_store, queue_round
 from plaudit.feedback.records import Chosen, ProjectProgress
-from plaudit.feedback.words import figures_to_dict
+from plaudit.feedback.words import figures_to_dict, nobody_may_decide
 from plaudit.material import Material
 from plaudit.progress import Journal
 from plaudit.recipe import Recipe
@@ -295,13 +295,16 @@ class Labels:
             f"`plaudit label {self.folder.path}` opens their page"
         )
         queue = self.recipe.feedback.queue
-        due = queue.first
+        due, stuck = queue.first, False
         with journal.bar("judgements", now.wanted) as advance:
             advance(now.done)
             while not now.finished:
                 time.sleep(SECONDS_BETWEEN_LOOKS)
                 before, now = now, self.desk.progress_all(index)
                 advance(now.done - before.done)
+                if now.undecidable and not stuck:
+                    self.folder.announce(nobody_may_decide(now.undecidable))
+                stuck = now.undecidable > 0
                 if now.done >= due and not now.finished and self.desk.settings().order == "active":
                     self._plan(index, asks)
                     due = math.ceil(now.done * (1 + queue.again_after))

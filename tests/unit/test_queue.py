@@ -392,6 +392,30 @@ def test_a_late_answer_does_not_take_the_adjudicators_place(desk: Desk, clock: C
     assert [one.ranking for one in desk.judgements()] == [((1,), (0,), (2,))]
 
 
+def test_a_dispute_that_nobody_may_decide_is_counted(desk: Desk) -> None:
+    desk.change_settings({"overlap": 2, "adjudicate_below": 0.5})
+    desk.add_tasks("ranking", desks.tasks(3))
+    (ada,) = people(desk, "Ada")
+    boss = desk.add_account("Bo", "administrator").id
+    for done in range(3):
+        assert desk.progress_all().undecidable == done
+        desk.submit(ada, take(desk, ada).token, answer(0, 1, 2))
+        desk.submit(boss, take(desk, boss).token, answer(2, 1, 0))
+    assert desk.next_task(boss) is None
+    assert desk.progress_all().undecidable == 3
+    cem, dee = people(desk, "Cem", "Dee")
+    desk.set_role(cem, "adjudicator")
+    assert desk.progress_all().undecidable == 0
+    desk.set_active(cem, False)
+    assert desk.progress_all().undecidable == 3
+    desk.set_role(dee, "adjudicator")
+    for _ in range(3):
+        hand = take(desk, dee)
+        assert desk.progress_all().undecidable == 0
+        desk.submit(dee, hand.token, answer(1, 0, 2))
+        assert desk.progress_all().undecidable == 0
+
+
 def test_agreement_is_no_dispute(desk: Desk) -> None:
     desk.change_settings({"overlap": 2, "adjudicate_below": 0.5})
     desk.add_tasks("ranking", desks.tasks(1))

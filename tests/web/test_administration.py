@@ -36,6 +36,18 @@ def test_figures_and_people(serve: Serve, visit: Visit) -> None:
     expect(page.get_by_role("row").filter(has_text="<b>Ben</b>")).to_be_visible()
 
 
+def test_a_dispute_that_nobody_may_decide_is_said(serve: Serve, call: Call) -> None:
+    site = serve(tasks=1, overlap=2)
+    site.desk.change_settings({"adjudicate_below": 0.5})
+    words = "1 disputed task is one that nobody may decide"
+    rank(site, join(site.desk, "Ann"), ((0,), (1,), (2,), (3,)))
+    visitor = call(site)
+    assert words not in visitor.get("/admin").text
+    rank(site, site.desk.local_account().id, ((3,), (2,), (1,), (0,)))
+    assert words in visitor.get("/admin").text
+    assert words in visitor.get("/admin/progress").text
+
+
 def test_settings_are_shown_changed_and_written_down(serve: Serve, visit: Visit) -> None:
     site = serve(tasks=2)
     page = visit(site, "/admin/settings", may_complain=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from statistics import median
 from typing import Any, Literal, cast
 
@@ -74,7 +74,9 @@ class Office(Room):
     def progress_all(self, round: int | None = None) -> ProjectProgress:
         """Of a round, the newest by default."""
         with self.store.read() as session:
-            return _round_progress(session, self._settings(session), newest_round(session) if round is None else round)
+            which = newest_round(session) if round is None else round
+            found = _round_progress(session, self._settings(session), which)
+            return replace(found, undecidable=_undecidable(session, which)) if found.disputed else found
 
     def pause_reason(self, account: int) -> str | None:
         """Why there is nothing for him, in words; None where he may go on."""
@@ -294,6 +296,15 @@ def _excluded(session: Session) -> dict[str, str]:
     return {row.handle: row.why for row in rows}
 
 
+def _undecidable(session: Session, round: int) -> int:
+    person, hand, task = schema.Account, schema.HandOut, schema.Task
+    his = (hand.account_id == person.id, hand.task_id == task.id, hand.guideline_version >= task.since)
+    had = exists().where(*his, hand.state.in_(("live", "submitted"))).correlate(person, task)
+    may_decide = exists().where(person.active, person.role != "annotator", ~had).correlate(task)
+    disputed = (in_round(round), task.state == "disputed", task.taken < task.wanted)
+    return session.scalar(select(func.count()).select_from(task).where(*disputed, ~may_decide)) or 0
+
+
 def _round_progress(session: Session, settings: Settings, round: int) -> ProjectProgress:
     task = schema.Task
     sums = (func.count(), func.sum(task.wanted), func.sum(task.done), func.sum(task.taken))
@@ -311,6 +322,7 @@ def _round_progress(session: Session, settings: Settings, round: int) -> Project
         wanted=wanted if settings.quota is None else min(wanted, settings.quota),
         done=done,
         disputed=states["disputed"][0] if "disputed" in states else 0,
+        undecidable=0,  # which is asked for apart: not everybody needs it after every task
         live=taken - done,
         demonstrations=dict(session.execute(standings).all()),
         finished=count > 0 and (enough or not is_open),
