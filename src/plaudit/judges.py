@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -11,12 +11,11 @@ from plaudit.evaluation.judge import hear
 from plaudit.evaluation.judge_report import report_on_judge
 from plaudit.evaluation.learning_curve import Tried, learning_curve
 from plaudit.evaluation.pairs import pair_outcomes
-from plaudit.feedback.statistics import ceiling_of
 from plaudit.progress import Journal
 from plaudit.reward.model import RewardModel
 from plaudit.reward.train import train_judge
 from plaudit.run_folder import Result
-from plaudit.types import InputError, Judgement, Prompt
+from plaudit.types import Estimate, InputError, Judgement, Prompt
 from plaudit.workshop import Workshop
 
 ENOUGH_ANSWERS = 2000
@@ -38,12 +37,13 @@ def make_judge(
     journal: Journal,
     *,
     every: int,
+    ceiling_of: Callable[[Sequence[Judgement]], Estimate | None],
     seed: int,
 ) -> Result:
     """Train a judge, save it in the folder, and say how good it is on what it has not seen.
 
     `own` are the SFT model's own answers: they set its 0 and 1. `every`: how many judgements there are, those that
-    it neither learns from nor is tested on among them.
+    it neither learns from nor is tested on among them. `ceiling_of` says what the best judge could reach on such.
     """
     recipe, unseen = workshop.recipe, [*held_out, *also_unseen]
     objectives = sorted({j.objective for j in [*training, *unseen]})

@@ -30,12 +30,12 @@ from plaudit.feedback.collect import by_chance, collect_judgements, drawn
 from plaudit.feedback.desk import Desk
 from plaudit.feedback.project import LOG, RESPONSES, open_store, queue_round
 from plaudit.feedback.records import Chosen, ProjectProgress
-from plaudit.feedback.words import figures_to_dict
+from plaudit.feedback.words import figures_to_dict, nobody_may_decide
 from plaudit.material import Material
 from plaudit.progress import Journal
 from plaudit.recipe import Recipe
 from plaudit.run_folder import Result, RunFolder, read_manifest, read_rows, write_json
-from plaudit.types import Annotator, Demonstration, InputError, Judgement, Prompt, Question, Response
+from plaudit.types import Annotator, Demonstration, Estimate, InputError, Judgement, Prompt, Question, Response
 
 FIGURES = (
     "tie_share", "agreement", "decided_agreement", "alpha", "kendall_tau", "ceiling", "first_preferred",
@@ -244,6 +244,12 @@ class Labels:
             self.material.noted["left_out"]["rankings"] = unused
         return standing
 
+    def ceiling(self, index: int) -> Estimate | None:
+        """Of single labels, as the desk had it when a round's collecting ended: of all the work, and so of what an
+        adjudicator has decided since, too."""
+        figures = self.folder.done(f"round_{index}/judgements") or {}
+        return None if figures.get("ceiling") is None else Estimate(**figures["ceiling"])
+
     def _written(self, index: int) -> Path:
         return self.folder.path / f"round_{index}" / "judgements" / LOG
 
@@ -289,13 +295,16 @@ class Labels:
             f"`plaudit label {self.folder.path}` opens their page"
         )
         queue = self.recipe.feedback.queue
-        due = queue.first
+        due, stuck = queue.first, False
         with journal.bar("judgements", now.wanted) as advance:
             advance(now.done)
             while not now.finished:
                 time.sleep(SECONDS_BETWEEN_LOOKS)
                 before, now = now, self.desk.progress_all(index)
                 advance(now.done - before.done)
+                if now.undecidable and not stuck:
+                    self.folder.announce(nobody_may_decide(now.undecidable))
+                stuck = now.undecidable > 0
                 if now.done >= due and not now.finished and self.desk.settings().order == "active":
                     self._plan(index, asks)
                     due = math.ceil(now.done * (1 + queue.again_after))

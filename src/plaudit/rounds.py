@@ -13,7 +13,9 @@ from plaudit.data.formats import content_hash
 from plaudit.data.responses import response_row
 from plaudit.data.split import split_by_prompt
 from plaudit.evaluation.run_files import acts_of
+from plaudit.feedback.contests import TAGS
 from plaudit.feedback.project import RESPONSES
+from plaudit.feedback.statistics import ceiling_of
 from plaudit.judges import make_judge, open_judge, open_judges
 from plaudit.labels import Labels
 from plaudit.material import Material, source_of
@@ -27,11 +29,11 @@ from plaudit.rl.doubtful import DOUBTFUL, doubtful_answers, is_doubtful
 from plaudit.rl.dpo import dpo
 from plaudit.rl.ppo import ppo
 from plaudit.rl.rollout import sampling_of
-from plaudit.run_folder import Result, RunFolder, write_rows
+from plaudit.run_folder import Result, RunFolder, write_json, write_rows
 from plaudit.sft.train import train_sft
 from plaudit.sources import Sources, of_rankings
 from plaudit.summary import summarise, write_report
-from plaudit.types import InputError, Judgement, Prompt, Response, RewardFunction
+from plaudit.types import Estimate, InputError, Judgement, Prompt, Response, RewardFunction
 from plaudit.workshop import Workshop
 
 Act = Literal["sft", "sample", "reward", "ppo", "evaluate"]
@@ -179,6 +181,12 @@ class Job:
         """The judge, trained on every ranking so far; a second one on other prompts where the recipe asks for it."""
         recipe, config, workshop = self.recipe, self.recipe.reward, self.workshop
         judgements = self._judgements(index)
+        at_desk = self.labels.by_people and not recipe.data.preferences
+        known = self.labels.ceiling(index) if at_desk else None
+
+        def ceiling(some: Sequence[Judgement]) -> Estimate | None:
+            # Those of a desk are the rest of them, where an adjudicator has decided what people disagreed on.
+            return known if at_desk else ceiling_of(some)
 
         def do(folder: Path, journal: Journal) -> Result:
             with self.workshop.trunk.memory.kept():
@@ -192,16 +200,20 @@ class Job:
             own = self._own_responses(index, journal)
             every = len(judgements)
             if not config.second_judge:
-                return make_judge(workshop, own, first, held_out, [], folder, journal, every=every, seed=recipe.seed)
+                return make_judge(
+                    workshop, own, first, held_out, [], folder, journal,
+                    every=every, ceiling_of=ceiling, seed=recipe.seed,
+                )  # fmt: skip
             # Each judge is tested on what the other learned from too: more pairs, and none that it has seen or chosen.
             by_chance = [[j for j in part if not any(map(is_doubtful, j.responses))] for part in (first, second)]
             result = make_judge(
-                workshop, own, first, held_out, by_chance[1], folder, journal, every=every, seed=recipe.seed
-            )
+                workshop, own, first, held_out, by_chance[1], folder, journal,
+                every=every, ceiling_of=ceiling, seed=recipe.seed,
+            )  # fmt: skip
             with Journal(folder / "second", quiet=self.folder.quiet, profile=self.folder.profile) as beside:
                 tested = make_judge(
                     workshop, own, second, held_out, by_chance[0], folder / "second", beside,
-                    every=every, seed=recipe.seed + 1,
+                    every=every, ceiling_of=ceiling, seed=recipe.seed + 1,
                 )  # fmt: skip
             return result | {"second": tested}
 
@@ -212,6 +224,7 @@ class Job:
             sft=self.sources.sft,
             own=self._own_source(index),
             resamples=recipe.evaluation.resamples,
+            **({"ceiling": None if known is None else known.as_dict()} if at_desk else {}),
         )
         self.folder.act(f"round_{index}/reward", inputs, do, labels={"judgements": [j.id for j in judgements]})
 
@@ -392,6 +405,8 @@ class Job:
                 folder / "samples.jsonl",
                 [row | {n: a.texts[i] for n, a in answers.items()} for i, row in enumerate(rows)],
             )
+            # A contest of these answers covers what a ranking would.
+            write_json(folder / TAGS, [prompt.tags for prompt in prompts])
             return result | self.material.noted
 
         made = {name: source_of(path) for name, path in checkpoints.items()}

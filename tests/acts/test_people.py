@@ -120,6 +120,56 @@ def test_a_run_waits_for_people_and_goes_on(
     assert all(f"`{key}`" in documented for key in only["judgements"])
 
 
+def test_the_ceiling_of_a_judge_is_of_disputed_work_too(tmp_path: Path, tiny_folder: Path) -> None:
+    """An adjudicator's judgement alone is learned from; how far people agree is not known from the rest."""
+    recipe = by_people(tmp_path, tiny_folder, judgements_per_prompt=2, people={"adjudicate_below": 0.5})
+    run_act(recipe, "sft", quiet=True)
+    folder = tmp_path / "tiny"
+    desk = open_store(folder, recipe)
+    ada, ben, dee = person(desk, "Ada"), person(desk, "Ben"), desk.add_account("Dee", "adjudicator").id
+    at_work = threading.Thread(target=lambda: run_act(recipe, "sample", quiet=True))
+    at_work.start()
+    while at_work.is_alive():
+        rank(desk, ada, 100)
+        while (hand := desk.next_task(ben, ["ranking"])) is not None:
+            order = [(i,) for i in range(len(hand.responses))]
+            said = order if hand.task_id % 3 else order[::-1]
+            desk.submit(ben, hand.token, Answer(ranking=tuple(said), seconds=3))
+        while desk.progress_all().disputed:
+            rank(desk, dee, 1)
+        time.sleep(0.05)
+    at_work.join()
+    run_act(recipe, "reward", quiet=True)
+    people, judge = (manifest(folder, act)["result"] for act in ("judgements", "reward"))
+    assert people["ceiling"]["value"] < 0.95
+    assert judge["ceiling"] == people["ceiling"]
+    desk.store.close()
+
+
+def test_a_run_says_that_it_waits_for_an_adjudicator(
+    tmp_path: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = by_people(tmp_path, tiny_folder, judgements_per_prompt=2, people={"adjudicate_below": 0.5})
+    run_act(recipe, "sft", quiet=True)
+    desk = open_store(tmp_path / "tiny", recipe)
+    ada, me = person(desk, "Ada"), desk.local_account().id
+    at_work = threading.Thread(target=lambda: run_act(recipe, "sample", quiet=True))
+    at_work.start()
+    said = ""
+    while at_work.is_alive():
+        rank(desk, ada, 100)
+        while (hand := desk.next_task(me, ["ranking"])) is not None:
+            order = [(i,) for i in range(len(hand.responses))]
+            desk.submit(me, hand.token, Answer(ranking=tuple(order[::-1]), seconds=3))
+        said += capsys.readouterr().err.replace("\n", " ")
+        if "nobody may decide" in said and desk.account_named("Dee") is None:
+            rank(desk, desk.add_account("Dee", "adjudicator").id, 100)
+        time.sleep(0.05)
+    at_work.join()
+    assert said.count("nobody may decide") == 1
+    desk.store.close()
+
+
 def test_stopped_while_waiting_it_goes_on(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = by_people(tmp_path, tiny_folder, queue={"quota": 3})
 

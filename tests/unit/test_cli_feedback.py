@@ -90,13 +90,31 @@ def test_export_and_import(project: Path, tmp_path: Path) -> None:
     pairs.write_text("".join(json.dumps(judgement_to_dict(one)) + "\n" for one in made))
     assert "2 judgements taken over" in ask("import", project, pairs)
     assert "0 judgements taken over" in ask("import", project, pairs)
+    assert "8 judgements" in ask("export", project, out)
+    assert json.loads(ask("report", project, "--json"))["judgements"] == 8
+    ask("exclude", project, "elsewhere", "--why", "not of this guideline")
+    assert "6 judgements" in ask("export", project, out)
+    ask("include", project, "elsewhere")
     assert "2 gold tasks" in ask("import", project, pairs, "--gold")
     assert "2 tasks to rank" in ask("import", project, pairs, "--tasks")
     assert "one of them" in ask("import", project, pairs, "--tasks", "--gold", code=2)
     desk = at(project)
-    assert len(desk.judgements()) == 6
+    assert len(desk.judgements()) == 8
     assert sum(row.gold for row in desk.tasks()) == 2
     desk.store.close()
+
+
+def test_simulated_people_are_not_imported_as_people(project: Path, tmp_path: Path) -> None:
+    """Their rankings count in no run of people, and would be taken in for nothing."""
+    prompt, responses = desks.task(50)
+    made = Judgement(id="j", prompt=prompt, responses=tuple(responses), ranking=((1,), (0, 2)), annotator="Elif")
+    desk = at(project)
+    desk.take_over([made], kind="simulated")
+    desk.store.close()
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text(json.dumps(judgement_to_dict(replace(made, id="k"))) + "\n")
+    assert "Elif is simulated in this run" in " ".join(ask("import", project, pairs, code=2).split())
+    assert "6 judgements" in ask("export", project, tmp_path / "out.jsonl")
 
 
 def test_backup_and_restore(project: Path, tmp_path: Path) -> None:

@@ -313,6 +313,27 @@ def test_the_qualification_round(desk: Desk, ranking: tuple[int, ...], passes: b
     assert desk.local_account().qualified
 
 
+@pytest.mark.parametrize(("ranking", "passes"), [((2, 1, 0), True), ((0, 1, 2), False)])
+def test_who_has_done_all_the_gold_before_it_was_a_qualification_is_decided_on(
+    desk: Desk, ranking: tuple[int, ...], passes: bool
+) -> None:
+    desk.change_settings({"gold_share": 0.5})
+    desk.add_gold(gold(2))
+    work = desk.add_tasks("ranking", desks.tasks(30))
+    (ada,) = people(desk, "Ada")
+    for _ in range(20):
+        desk.submit(ada, take(desk, ada).token, answer(*ranking))
+    desk.change_settings({"qualification": 2})
+    hand = desk.next_task(ada)
+    assert desk.account(ada).qualified is passes  # pyright: ignore
+    if passes:
+        assert hand is not None
+        assert hand.task_id in work
+    else:
+        assert hand is None
+        assert "not passed" in (desk.pause_reason(ada) or "")
+
+
 def test_one_right_of_two_gold_tasks_is_half_of_the_pairs(desk: Desk) -> None:
     desk.change_settings({"qualification": 2, "qualification_pass": 0.5})
     desk.add_tasks("ranking", desks.tasks(1))
@@ -349,6 +370,52 @@ def test_what_people_disagree_on_goes_to_an_adjudicator(desk: Desk) -> None:
     assert desk.figures().agreement.value == 0.0  # pyright: ignore
 
 
+def test_a_late_answer_does_not_take_the_adjudicators_place(desk: Desk, clock: Clock) -> None:
+    desk.change_settings({"overlap": 2, "adjudicate_below": 0.5, "lease_seconds": 60})
+    desk.add_tasks("ranking", desks.tasks(1))
+    ada, ben, cem = people(desk, "Ada", "Ben", "Cem")
+    judge = desk.add_account("Dee", "adjudicator").id
+    late = take(desk, ada)
+    clock.forward(61)
+    hands = [(person, take(desk, person)) for person in (ben, cem)]
+    for (person, hand), said in zip(hands, (answer(0, 1, 2), answer(2, 1, 0)), strict=True):
+        desk.submit(person, hand.token, said)
+    assert desk.progress_all().disputed == 1
+    with pytest.raises(LeaseLost, match="somebody else has it now"):
+        desk.submit(ada, late.token, answer(0, 1, 2))
+    assert desk.progress_all().disputed == 1
+    # He who decides may be late as long as nobody else does.
+    hand = take(desk, judge)
+    clock.forward(61)
+    assert desk.next_task(ada) is None  # which takes the place from him
+    desk.submit(judge, hand.token, answer(1, 0, 2))
+    assert [one.ranking for one in desk.judgements()] == [((1,), (0,), (2,))]
+
+
+def test_a_dispute_that_nobody_may_decide_is_counted(desk: Desk) -> None:
+    desk.change_settings({"overlap": 2, "adjudicate_below": 0.5})
+    desk.add_tasks("ranking", desks.tasks(3))
+    (ada,) = people(desk, "Ada")
+    boss = desk.add_account("Bo", "administrator").id
+    for done in range(3):
+        assert desk.progress_all().undecidable == done
+        desk.submit(ada, take(desk, ada).token, answer(0, 1, 2))
+        desk.submit(boss, take(desk, boss).token, answer(2, 1, 0))
+    assert desk.next_task(boss) is None
+    assert desk.progress_all().undecidable == 3
+    cem, dee = people(desk, "Cem", "Dee")
+    desk.set_role(cem, "adjudicator")
+    assert desk.progress_all().undecidable == 0
+    desk.set_active(cem, False)
+    assert desk.progress_all().undecidable == 3
+    desk.set_role(dee, "adjudicator")
+    for _ in range(3):
+        hand = take(desk, dee)
+        assert desk.progress_all().undecidable == 0
+        desk.submit(dee, hand.token, answer(1, 0, 2))
+        assert desk.progress_all().undecidable == 0
+
+
 def test_agreement_is_no_dispute(desk: Desk) -> None:
     desk.change_settings({"overlap": 2, "adjudicate_below": 0.5})
     desk.add_tasks("ranking", desks.tasks(1))
@@ -380,6 +447,40 @@ def test_a_changed_guideline_calls_tasks_back(desk: Desk) -> None:
         desk.submit(ada, hand.token, answer(2, 1, 0))
     assert [one.guideline_version for one in desk.judgements()] == ["3", "3"]
     assert desk.progress_all().finished
+
+
+def test_what_was_called_back_is_in_no_figure(desk: Desk) -> None:
+    desk.change_settings({"overlap": 2})
+    desk.add_tasks("ranking", desks.tasks(2))
+    ada, ben = people(desk, "Ada", "Ben")
+    for _ in range(2):
+        desk.submit(ada, take(desk, ada).token, answer(0, 1, 2))
+        desk.submit(ben, take(desk, ben).token, answer(2, 1, 0))
+    assert desk.figures().agreement.value == 0  # pyright: ignore
+    desk.publish_guideline("Prefer the shorter.", recall=True)
+    assert desk.figures().judgements == 0
+    for person in (ada, ada, ben, ben):
+        desk.submit(person, take(desk, person).token, answer(0, 1, 2))
+    figures = desk.figures()
+    assert figures.judgements == len(desk.judgements()) == 4
+    assert figures.agreement.value == 1  # pyright: ignore
+
+
+def test_the_newest_round_alone_is_called_back(desk: Desk) -> None:
+    (ada,) = people(desk, "Ada")
+    desk.add_tasks("ranking", desks.tasks(1))
+    desk.submit(ada, take(desk, ada).token, answer(0, 1, 2))
+    (later,) = desk.add_tasks("ranking", [desks.task(7)], round=1)
+    in_hands = take(desk, ada)
+    desk.publish_guideline("Prefer the shorter.", recall=True)
+    assert len(desk.judgements()) == 1
+    assert desk.progress_all(0).finished
+    with pytest.raises(LeaseLost, match="guideline has changed"):
+        desk.submit(ada, in_hands.token, answer(0, 1, 2))
+    hand = take(desk, ada)
+    assert hand.task_id == later
+    desk.submit(ada, hand.token, answer(0, 1, 2))
+    assert desk.next_task(ada) is None
 
 
 def test_sensitive_tasks_are_blurred_where_the_project_says_so(desk: Desk) -> None:

@@ -143,6 +143,38 @@ def test_undo_supersedes_and_fills_no_second_place(desk: Desk, ada: int) -> None
     assert third.corrects == corrected
 
 
+def test_one_answer_is_corrected_once(desk: Desk, ada: int) -> None:
+    """Two corrections of the same, in two tabs, the first of which ran out: whichever comes first counts."""
+    clock = desk.clock
+    assert isinstance(clock, Clock)
+    desk.change_settings({"lease_seconds": 60})
+    desk.add_tasks("ranking", desks.tasks(1))
+    say(desk, ada, answer(0, 1, 2))
+    first = desk.undo(ada)
+    assert first is not None
+    clock.forward(61)
+    assert desk.next_task(ada) is None
+    second = desk.undo(ada)
+    assert second is not None
+    corrected = desk.submit(ada, first.token, answer(2, 1, 0))
+    with pytest.raises(LeaseLost, match="corrected this answer already"):
+        desk.submit(ada, second.token, answer(1, 0, 2))
+    assert desk.judgements() == [corrected]
+    desk.release(ada, second.token)
+    assert desk.next_task(ada) is None
+    # The other way round.
+    again = desk.undo(ada)
+    assert again is not None
+    clock.forward(61)
+    assert desk.next_task(ada) is None
+    newest = desk.undo(ada)
+    assert newest is not None
+    corrected = desk.submit(ada, newest.token, answer(0, 1, 2))
+    with pytest.raises(LeaseLost, match="corrected this answer already"):
+        desk.submit(ada, again.token, answer(1, 0, 2))
+    assert desk.judgements() == [corrected]
+
+
 def test_what_he_took_back_comes_before_what_lies_ready(desk: Desk, ada: int) -> None:
     desk.add_tasks("ranking", desks.tasks(2))
     say(desk, ada, answer(0, 1, 2))
@@ -249,7 +281,6 @@ def test_written_anew_before_the_review(desk: Desk, ada: int, ben: int) -> None:
     desk.submit(ada, again.token, Answer(text="second"))
     with pytest.raises(LeaseLost, match="written it anew"):
         desk.submit(ben, review.token, Answer(verdict="accept"))
-    desk.release(ben, review.token)
     assert take(desk, ben).draft == "second"
 
 
@@ -274,6 +305,57 @@ def test_edited_responses_are_demonstrations(desk: Desk, ada: int, ben: int) -> 
         desk.submit(ben, hand.token, Answer(verdict="accept"))
     assert sorted(drafts) == ["kept", "new"]
     assert {one.source for one in desk.demonstrations().values()} == {"people: a response edited"}
+
+
+def test_an_edit_that_stays_through_corrections_is_one_demonstration(desk: Desk, ada: int, ben: int) -> None:
+    desk.add_tasks("ranking", desks.tasks(1))
+    kept = replace(answer(0, 1, 2), edited={0: "kept"})
+    say(desk, ada, kept)
+
+    def correct(said: Answer) -> None:
+        again = desk.undo(ada)
+        assert again is not None
+        desk.submit(ada, again.token, said)
+
+    correct(kept)
+    correct(replace(kept, strength=1.0))
+    assert standings(desk) == {"proposed": 1}
+    correct(answer(0, 1, 2))
+    assert standings(desk) == {"superseded": 1}
+    assert desk.next_task(ben) is None
+    correct(kept)  # edited once more: once more to be reviewed
+    assert standings(desk) == {"proposed": 1, "superseded": 1}
+    assert take(desk, ben).draft == "kept"
+
+
+def test_a_review_is_not_corrected_once_its_author_has_written_anew(desk: Desk, ada: int, ben: int) -> None:
+    desk.add_demonstration_tasks([(desks.task(1)[0], "")])
+    say(desk, ada, Answer(text="one"))
+    say(desk, ben, Answer(verdict="accept"))
+    again = desk.undo(ben)
+    assert again is not None
+    anew = desk.undo(ada)
+    assert anew is not None
+    desk.submit(ada, anew.token, Answer(text="two"))
+    with pytest.raises(LeaseLost, match="written it anew"):
+        desk.submit(ben, again.token, Answer(verdict="accept"))
+    assert desk.undo(ben) is None
+    say(desk, ben, Answer(verdict="accept"))
+    assert [one.response for one in desk.demonstrations().values()] == ["two"]
+    assert desk.undo(ben) is not None
+
+
+def test_a_review_is_not_corrected_once_the_edit_is_gone(desk: Desk, ada: int, ben: int) -> None:
+    desk.add_tasks("ranking", desks.tasks(1))
+    say(desk, ada, replace(answer(0, 1, 2), edited={0: "edited"}))
+    hand = desk.next_task(ben, ["review"])
+    assert hand is not None
+    desk.submit(ben, hand.token, Answer(verdict="amend", text="amended"))
+    anew = desk.undo(ada)
+    assert anew is not None
+    desk.submit(ada, anew.token, answer(0, 1, 2))
+    assert desk.demonstrations() == {}
+    assert desk.undo(ben) is None
 
 
 def test_without_reviews_what_is_written_is_accepted(desk: Desk, ada: int) -> None:

@@ -36,6 +36,18 @@ def test_figures_and_people(serve: Serve, visit: Visit) -> None:
     expect(page.get_by_role("row").filter(has_text="<b>Ben</b>")).to_be_visible()
 
 
+def test_a_dispute_that_nobody_may_decide_is_said(serve: Serve, call: Call) -> None:
+    site = serve(tasks=1, overlap=2)
+    site.desk.change_settings({"adjudicate_below": 0.5})
+    words = "1 disputed task is one that nobody may decide"
+    rank(site, join(site.desk, "Ann"), ((0,), (1,), (2,), (3,)))
+    visitor = call(site)
+    assert words not in visitor.get("/admin").text
+    rank(site, site.desk.local_account().id, ((3,), (2,), (1,), (0,)))
+    assert words in visitor.get("/admin").text
+    assert words in visitor.get("/admin/progress").text
+
+
 def test_settings_are_shown_changed_and_written_down(serve: Serve, visit: Visit) -> None:
     site = serve(tasks=2)
     page = visit(site, "/admin/settings", may_complain=True)
@@ -89,6 +101,22 @@ def test_work_is_left_out_and_counted_again(serve: Serve, visit: Visit) -> None:
     page.get_by_role("button", name="Count the work again").click()
     expect(page.get_by_text("left out", exact=True)).to_have_count(0)
     assert len(site.desk.judgements()) == 2
+
+
+def test_who_did_not_qualify_is_let_in(serve: Serve, call: Call) -> None:
+    site = serve()
+    mei = join(site.desk, "mei")
+    visitor = call(site)
+    site.desk.change_settings({"qualification": 2})
+    site.desk.set_qualified(mei, False)
+    assert "Let into the work" in visitor.get("/admin/people").text
+    answer = visitor.form(f"/admin/people/{mei}", {"action": "qualified", "value": "yes"})
+    assert answer.status_code == 303
+    account = site.desk.account(mei)
+    assert account is not None
+    assert account.qualified
+    assert site.desk.audit()[0].action == "qualification set"
+    assert "Let into the work" not in visitor.get("/admin/people").text
 
 
 def test_erasing_asks_for_the_name(serve: Serve, call: Call) -> None:

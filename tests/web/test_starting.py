@@ -17,16 +17,17 @@ import pytest
 from typer.testing import CliRunner
 
 from plaudit.cli import app
+from plaudit.data.formats import judgement_to_dict, prompt_of
 from plaudit.data.responses import response_row
 from plaudit.feedback.contests import queue_contest, scores
 from plaudit.feedback.project import open_desk
 from plaudit.feedback.records import Answer
 from plaudit.feedback.web.serving import Address, secret_of
 from plaudit.recipe import Recipe
-from plaudit.recipe_file import dump_recipe
+from plaudit.recipe_file import dump_recipe, load_recipe
 from plaudit.speaker import serve
 from plaudit.summary import write_report
-from plaudit.types import InputError, Sampling
+from plaudit.types import InputError, Judgement, Response, Sampling
 from web import project
 
 KEY = b"k" * 32
@@ -132,6 +133,47 @@ def test_a_contest_is_counted(tmp_path: Path, run: Path) -> None:
     assert score.share.low < 0.5 < score.share.high  # three prompts prove nothing
     desk.exclude(desk.local_account().handle, "a test")
     assert scores(desk) == []
+    desk.store.close()
+
+
+def test_a_contest_over_sensitive_prompts_is_covered(tmp_path: Path, run: Path) -> None:
+    evaluated = run / "round_0" / "evaluation"
+    prompts = [json.loads(line)["prompt"] for line in (evaluated / "samples.jsonl").read_text().splitlines()]
+    (evaluated / "tags.json").write_text(json.dumps([["red-team"], *[[] for _ in prompts[1:]]]))
+    desk = project.desk_of(tmp_path, tasks=0)
+    queue_contest(desk, run, "sft", "rlhf")
+    covered = {row.prompt for row in desk.tasks(kind="contest") if row.sensitive}
+    assert covered == {prompts[0]}
+    desk.store.close()
+
+
+def test_sensitive_prompts_are_covered_wherever_they_are_shown(tmp_path: Path, run: Path) -> None:
+    """In rankings, in what is written and reviewed, and in gold, which would be told by it."""
+    made = [(prompt_of(f"question {n}?", tags=["rude"] * n), ["yes", "no"]) for n in range(2)]
+    rows = [
+        response_row(p, Response(text=text, checkpoint="sft", sampling=Sampling()))
+        for p, texts in made
+        for text in texts
+    ]
+    (run / "round_0" / "responses" / "responses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    known = [
+        Judgement(id=p.id, prompt=p, responses=tuple(Response(text=t) for t in texts), ranking=((0,), (1,)))
+        for p, texts in made
+    ]
+    gold = tmp_path / "gold.jsonl"
+    gold.write_text("".join(json.dumps(judgement_to_dict(one)) + "\n" for one in known))
+    more = ["feedback.people.demonstrations=2", "feedback.people.sensitive=[rude]", f"feedback.people.gold={gold}"]
+    (run / "recipe.yaml").write_text(dump_recipe(load_recipe(run / "recipe.yaml", more)))
+    desk = open_desk(run)
+    found = {(row.kind, row.gold, row.prompt): row.sensitive for row in desk.tasks()}
+    for what in (("ranking", False), ("demonstration", False), ("ranking", True)):
+        assert (found[*what, "question 0?"], found[*what, "question 1?"]) == (False, True), what
+    desk.store.close()
+    said = CliRunner().invoke(app, ["feedback", "import", str(run), str(gold), "--tasks"])
+    assert "2 tasks to rank" in said.output
+    desk = open_desk(run)
+    # Their responses are of no checkpoint, so these are tasks of their own.
+    assert sorted(row.sensitive for row in desk.tasks(kind="ranking") if not row.gold) == [False, False, True, True]
     desk.store.close()
 
 

@@ -171,21 +171,31 @@ def import_(
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Take in rankings: as judgements made elsewhere, as gold tasks, or as tasks for people."""
+    """Take in rankings: as judgements made elsewhere, which count, as gold tasks, or as tasks for people."""
     with _at_desk(run, debug) as desk:
         from plaudit.data.formats import read_judgements
+        from plaudit.feedback.accounts import IMPORTED
+        from plaudit.feedback.project import by_cover
+        from plaudit.recipe_file import load_recipe
 
         if gold and tasks:
             raise InputError("--gold or --tasks: one of them")
+        recipe = load_recipe(run / "recipe.yaml")
         found = read_judgements(file).items
         if gold:
-            usable = [(one.prompt, one.responses, one.ranking) for one in found if len(one.ranking) > 1]
-            say(f"{len(desk.add_gold(usable))} gold tasks")
+            added = list[int]()
+            for sensitive, part in by_cover([j for j in found if len(j.ranking) > 1], recipe, lambda j: j.prompt):
+                known = [(one.prompt, one.responses, one.ranking) for one in part]
+                added += desk.add_gold(known, sensitive=sensitive)
+            say(f"{len(added)} gold tasks")
         elif tasks:
-            added = desk.add_tasks("ranking", [(one.prompt, one.responses) for one in found], round=desk.newest_round())
+            added, newest = list[int](), desk.newest_round()
+            for sensitive, part in by_cover(found, recipe, lambda j: j.prompt):
+                ranked = [(one.prompt, one.responses) for one in part]
+                added += desk.add_tasks("ranking", ranked, round=newest, sensitive=sensitive)
             say(f"{len(set(added))} tasks to rank")
         else:
-            say(f"{desk.take_over(found, kind='taken over')} judgements taken over; {len(found)} in {file}")
+            say(f"{desk.take_over(found, kind=IMPORTED)} judgements taken over; {len(found)} in {file}")
 
 
 def backup(

@@ -16,6 +16,8 @@ from plaudit.feedback.room import Room
 
 PERSON = "person"
 """The kind of annotator that an account stands for, and how its handles begin."""
+IMPORTED = "imported"
+"""The kind of an annotator whose judgements whoever runs the project took in, to count beside its people's."""
 LOCAL = "local"
 _LONGEST_NAME = 80
 

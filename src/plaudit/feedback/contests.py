@@ -15,12 +15,13 @@ from sqlalchemy.orm import aliased
 from plaudit.data.formats import prompt_of
 from plaudit.feedback import schema
 from plaudit.feedback.desk import Desk
-from plaudit.feedback.project import has_store, open_store
+from plaudit.feedback.project import by_cover, has_store, open_store
 from plaudit.feedback.rows import judgements_of
 from plaudit.recipe import Recipe
+from plaudit.recipe_file import load_recipe
 from plaudit.types import Estimate, InputError, Judgement, Message, Prompt, Response
 
-SAMPLES = "evaluation/samples.jsonl"
+SAMPLES, TAGS = "evaluation/samples.jsonl", "tags.json"
 Row = Mapping[str, str]
 """Of samples.jsonl: "prompt", and what each checkpoint answered, by its name."""
 
@@ -59,11 +60,12 @@ def queue_contest(desk: Desk, run: Path, first: str, second: str) -> int:
         if name not in names:
             raise InputError(f"{newest}: there is no checkpoint {name!r}; there are {', '.join(names)}")
     tasks = [
-        (_prompt(row), [Response(text=row[name], checkpoint=name) for name in (first, second)])
-        for row in rows
+        (_prompt(row, tags), [Response(text=row[name], checkpoint=name) for name in (first, second)])
+        for row, tags in zip(rows, _tags(newest, len(rows)), strict=True)
         if row[first] != row[second]
     ]
-    desk.add_tasks("contest", tasks)
+    for sensitive, part in by_cover(tasks, load_recipe(run / "recipe.yaml"), lambda task: task[0]):
+        desk.add_tasks("contest", part, sensitive=sensitive)
     return len(tasks)
 
 
@@ -92,8 +94,14 @@ def _rows(file: Path) -> list[Row]:
         return [cast(Row, json.loads(line)) for line in lines]
 
 
-def _prompt(row: Row) -> Prompt:
-    return prompt_of([Message(role="user", content=row["prompt"])])
+def _tags(samples: Path, count: int) -> list[list[str]]:
+    """Of the prompts, row by row; none where the evaluation has not kept them."""
+    file = samples.with_name(TAGS)
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else [[]] * count
+
+
+def _prompt(row: Row, tags: Sequence[str] = ()) -> Prompt:
+    return prompt_of([Message(role="user", content=row["prompt"])], tags)
 
 
 def scores(desk: Desk, *, of: Sequence[Row] | None = None) -> list[Score]:

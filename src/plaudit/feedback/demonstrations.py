@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import and_, exists, select, update
+from sqlalchemy.orm import Session, aliased
 
 from plaudit.data.formats import content_hash
 from plaudit.feedback import schema
 from plaudit.feedback.queue import Queue
-from plaudit.feedback.records import Answer, BadAnswer, LeaseLost, Settings, Standing
+from plaudit.feedback.records import Answer, BadAnswer, Settings, Standing
 from plaudit.feedback.rows import demonstration_of_row
 from plaudit.types import Demonstration, Judgement
 
 FROM_SCRATCH, FROM_DRAFT, FROM_EDIT = "people: from scratch", "people: a draft bettered", "people: a response edited"
+
+
+_amended = aliased(schema.Demonstration)
+WITHDRAWN = and_(
+    schema.Demonstration.standing == "superseded",
+    ~exists().where(
+        _amended.supersedes == schema.Demonstration.id,
+        _amended.standing == "accepted",
+        _amended.handle != schema.Demonstration.handle,
+    ),
+)
+"""That its author has written it anew, or taken it out: what a reviewer has amended stands in his words."""
 
 
 class Demonstrations(Queue):
@@ -86,13 +98,13 @@ class Demonstrations(Queue):
     ) -> None:
         """Edited responses of a ranking are demonstrations; in a correction, those that stayed as they were stay."""
         kept: set[str] = set()
-        if judgement.supersedes is not None:
-            of_it = schema.Demonstration.judgement_id == judgement.supersedes
-            for row in session.scalars(select(schema.Demonstration).where(of_it)).all():
-                if row.text in judgement.edited.values():
-                    kept.add(row.text)
-                else:
-                    self._withdraw(session, row)
+        # One that stayed is of the judgement in which it was edited, however many have superseded that since.
+        before = schema.Demonstration.judgement_id.in_(_superseded_by(session, judgement))
+        for row in session.scalars(select(schema.Demonstration).where(before, ~WITHDRAWN)).all():
+            if row.text in judgement.edited.values():
+                kept.add(row.text)
+            else:
+                self._withdraw(session, row)
         for text in dict.fromkeys(judgement.edited.values()):
             if text not in kept:
                 self._demonstration(session, task, person, text, FROM_EDIT, settings, judgement_id=judgement.id)
@@ -101,8 +113,6 @@ class Demonstrations(Queue):
         self, session: Session, hand: schema.HandOut, task: schema.Task, person: schema.Account, answer: Answer
     ) -> Demonstration | None:
         row = session.get_one(schema.Demonstration, task.demonstration_id)
-        if row.standing == "superseded" and hand.corrects is None:
-            raise LeaseLost("its author has written it anew since; take the next one")
         if answer.verdict is None:
             raise BadAnswer("accept it, reject it, or amend it")
         if answer.verdict == "amend" and not answer.text.strip():
@@ -130,7 +140,7 @@ class Demonstrations(Queue):
         return None if answer.verdict == "reject" else demonstration_of_row(session, result)
 
     def _withdraw(self, session: Session, row: schema.Demonstration) -> None:
-        """It is replaced, and what a reviewer made of it too: nobody need review it any more."""
+        """It is replaced, and what a reviewer made of it too: nobody need review it any more, or correct his review."""
         row.standing = "superseded"
         session.execute(
             update(schema.Demonstration).where(schema.Demonstration.supersedes == row.id).values(standing="superseded")
@@ -140,6 +150,27 @@ class Demonstrations(Queue):
             .where(schema.Task.demonstration_id == row.id, schema.Task.state == "open")
             .values(state="closed")
         )
+        reviews = select(schema.Task.id).where(schema.Task.demonstration_id == row.id)
+        session.execute(
+            update(schema.HandOut)
+            .where(schema.HandOut.task_id.in_(reviews), schema.HandOut.state == "live")
+            .values(state="released")
+        )
+
+
+def is_withdrawn(session: Session, number: int | None) -> bool:
+    of_it = select(schema.Demonstration.id).where(schema.Demonstration.id == number)
+    return session.scalar(of_it.where(WITHDRAWN)) is not None
+
+
+def _superseded_by(session: Session, judgement: Judgement) -> list[str]:
+    """The ids of what it corrects, of what that corrected, and so on."""
+    found: list[str] = []
+    last = judgement.supersedes
+    while last is not None:
+        found.append(last)
+        last = session.scalar(select(schema.Judgement.supersedes).where(schema.Judgement.id == last))
+    return found
 
 
 def _earlier(session: Session, hand: schema.HandOut) -> schema.Demonstration | None:

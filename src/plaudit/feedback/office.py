@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from statistics import median
 from typing import Any, Literal, cast
 
@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session, aliased
 
 from plaudit.data.formats import judgement_to_dict
 from plaudit.feedback import schema
-from plaudit.feedback.accounts import PERSON, is_qualified
-from plaudit.feedback.queue import in_round, newest_round
+from plaudit.feedback.accounts import IMPORTED, PERSON, is_qualified
+from plaudit.feedback.queue import gold_count, in_round, newest_round
 from plaudit.feedback.records import (
     AuditRow,
     BadAnswer,
@@ -30,9 +30,10 @@ from plaudit.feedback.records import (
 )
 from plaudit.feedback.room import Room
 from plaudit.feedback.rows import demonstration_of_row, judgements_of
-from plaudit.feedback.submissions import gold_count
 from plaudit.types import Demonstration, Judgement
 
+COUNTED = (PERSON, IMPORTED)
+"""Kinds of annotators whose judgements are trained on where the annotators are people."""
 _FEW_TASKS = 1000
 _PACE_OF = 200
 """Newest submissions whose median time is shown."""
@@ -73,7 +74,9 @@ class Office(Room):
     def progress_all(self, round: int | None = None) -> ProjectProgress:
         """Of a round, the newest by default."""
         with self.store.read() as session:
-            return _round_progress(session, self._settings(session), newest_round(session) if round is None else round)
+            which = newest_round(session) if round is None else round
+            found = _round_progress(session, self._settings(session), which)
+            return replace(found, undecidable=_undecidable(session, which)) if found.disputed else found
 
     def pause_reason(self, account: int) -> str | None:
         """Why there is nothing for him, in words; None where he may go on."""
@@ -84,7 +87,7 @@ class Office(Room):
                 return "This account is closed."
             if not is_qualified(row, settings):
                 if row.qualified is False:
-                    return "The qualification round was not passed. Whoever runs this project can open it again."
+                    return "The qualification round was not passed. Whoever runs this project can let you in."
                 if not gold_count(session):
                     return "A qualification round is asked for, but there are no tasks for it yet."
                 return None
@@ -131,7 +134,8 @@ class Office(Room):
         return self.figures().people
 
     def figures(self) -> Figures:
-        """Of what people said; where nobody has yet, of what was taken over. Kept for as long as nothing changes."""
+        """Of what counts as people's; where there is none yet, of what else was taken over. Kept for as long as
+        nothing changes."""
         with self.store.read() as session:
             counts = (select(func.max(t.ordinal)) for t in (schema.Judgement, schema.HandOut))
             edits = select(func.max(schema.Audit.id))
@@ -147,9 +151,16 @@ class Office(Room):
     def _labels(self, session: Session) -> Any:
         from plaudit.feedback.statistics import Labels
 
-        rows = session.scalars(select(schema.Judgement).where(_standing()).order_by(schema.Judgement.ordinal)).all()
-        asked = [row for row in rows if row.purpose != "taken_over"]
-        rows = asked or rows
+        found = session.execute(
+            select(schema.Judgement, schema.Task.since, schema.Annotator.kind)
+            .outerjoin(schema.Task, schema.Task.id == schema.Judgement.task_id)
+            .join(schema.Annotator, schema.Annotator.handle == schema.Judgement.handle)
+            .where(_standing())
+            .order_by(schema.Judgement.ordinal)
+        )
+        current = [(row, kind) for row, since, kind in found if _is_current(row, since)]
+        peoples = [row for row, kind in current if kind in COUNTED]
+        rows = peoples or [row for row, _ in current]
         whole = {one.id: one for one in judgements_of(session, rows)}
         tasks = {row.id: row for row in session.scalars(select(schema.Task).where(schema.Task.is_gold))}
         first: dict[tuple[int | None, str], Judgement] = {}
@@ -172,7 +183,7 @@ class Office(Room):
                 for row in rows
                 if row.purpose == "repeat" and (row.task_id, row.handle) in first
             ],
-            names={row.handle: row.name or "" for row in session.scalars(select(schema.Account))} if asked else {},
+            names={row.handle: row.name or "" for row in session.scalars(select(schema.Account))} if peoples else {},
             excluded=frozenset(_excluded(session)),
             seconds=seconds,
         )
@@ -207,14 +218,14 @@ class Office(Room):
     # -- what comes out -----------------------------------------------------------------------------------------
 
     def judgements(self, *, up_to_round: int | None = None) -> list[Judgement]:
-        """What people said and what counts: no gold, no repeats, none corrected, excluded or called back; where an
-        adjudicator has decided, his alone."""
+        """What people said, here or elsewhere, and what counts: no gold, no repeats, none corrected, excluded or
+        called back; where an adjudicator has decided, his alone."""
         with self.store.read() as session:
             statement = (
                 select(schema.Judgement, schema.Task.since)
                 .outerjoin(schema.Task, schema.Task.id == schema.Judgement.task_id)
                 .join(schema.Annotator, schema.Annotator.handle == schema.Judgement.handle)
-                .where(_standing(), schema.Annotator.kind == PERSON)
+                .where(_standing(), schema.Annotator.kind.in_(COUNTED))
                 .where(schema.Judgement.purpose.in_(("work", "adjudication", "taken_over")))
                 .order_by(schema.Judgement.ordinal)
             )
@@ -285,6 +296,15 @@ def _excluded(session: Session) -> dict[str, str]:
     return {row.handle: row.why for row in rows}
 
 
+def _undecidable(session: Session, round: int) -> int:
+    person, hand, task = schema.Account, schema.HandOut, schema.Task
+    his = (hand.account_id == person.id, hand.task_id == task.id, hand.guideline_version >= task.since)
+    had = exists().where(*his, hand.state.in_(("live", "submitted"))).correlate(person, task)
+    may_decide = exists().where(person.active, person.role != "annotator", ~had).correlate(task)
+    disputed = (in_round(round), task.state == "disputed", task.taken < task.wanted)
+    return session.scalar(select(func.count()).select_from(task).where(*disputed, ~may_decide)) or 0
+
+
 def _round_progress(session: Session, settings: Settings, round: int) -> ProjectProgress:
     task = schema.Task
     sums = (func.count(), func.sum(task.wanted), func.sum(task.done), func.sum(task.taken))
@@ -302,6 +322,7 @@ def _round_progress(session: Session, settings: Settings, round: int) -> Project
         wanted=wanted if settings.quota is None else min(wanted, settings.quota),
         done=done,
         disputed=states["disputed"][0] if "disputed" in states else 0,
+        undecidable=0,  # which is asked for apart: not everybody needs it after every task
         live=taken - done,
         demonstrations=dict(session.execute(standings).all()),
         finished=count > 0 and (enough or not is_open),

@@ -9,15 +9,16 @@ from dataclasses import asdict, fields
 from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Table, bindparam, exists, func, insert, select, update
+from sqlalchemy import Table, bindparam, exists, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from plaudit.data.formats import content_hash
 from plaudit.data.judgements import check_ranking
 from plaudit.feedback import schema
+from plaudit.feedback.accounts import IMPORTED, PERSON
 from plaudit.feedback.collect import drawn
 from plaudit.feedback.orders import Ranking
-from plaudit.feedback.queue import in_round
+from plaudit.feedback.queue import in_round, newest_round
 from plaudit.feedback.records import BadAnswer, Chosen, Guideline, OpenRanking, Settings, TaskKind
 from plaudit.feedback.room import Room
 from plaudit.feedback.rows import (
@@ -80,7 +81,9 @@ class Planning(Room):
                 )
             return self._put_tasks(session, rows)
 
-    def add_gold(self, tasks: Iterable[tuple[Prompt, Sequence[Response], Ranking]]) -> list[int]:
+    def add_gold(
+        self, tasks: Iterable[tuple[Prompt, Sequence[Response], Ranking]], *, sensitive: bool = False
+    ) -> list[int]:
         """Rankings whose answer is known. They measure annotators and teach no judge."""
         tasks = [(prompt, list(responses), ranking) for prompt, responses, ranking in tasks]
         for prompt, responses, ranking in tasks:
@@ -92,7 +95,9 @@ class Planning(Room):
             put_prompts(session, [prompt for prompt, _, _ in tasks])
             put_responses(session, [(prompt, responses) for prompt, responses, _ in tasks])
             rows = [
-                self._task_row(settings, "ranking", prompt, responses, gold=[list(group) for group in ranking])
+                self._task_row(
+                    settings, "ranking", prompt, responses, sensitive=sensitive, gold=[list(g) for g in ranking]
+                )
                 for prompt, responses, ranking in tasks
             ]
             self._record(session, "gold tasks added", None, {"tasks": len(rows)})
@@ -232,8 +237,13 @@ class Planning(Room):
         return [ids[key] for key in keys]
 
     def take_over(self, judgements: Sequence[Judgement], *, kind: str) -> int:
-        """Judgements of an earlier log, each once; `kind` says who made them. Returns how many are new."""
+        """Judgements made elsewhere, each once; `kind` says who made them. Returns how many are new.
+
+        BadAnswer where some are imported of an annotator whose judgements do not count in this project.
+        """
         with self.store.write() as session:
+            if kind == IMPORTED:
+                _check_counted(session, {one.annotator for one in judgements})
             known = set(session.scalars(select(schema.Judgement.id)))
             new = {one.id: one for one in judgements if one.id not in known}
             put_prompts(session, [one.prompt for one in new.values()])
@@ -308,6 +318,16 @@ class Planning(Room):
         return changed
 
 
+def _check_counted(session: Session, handles: set[str]) -> None:
+    others = select(schema.Annotator).where(schema.Annotator.kind.not_in((PERSON, IMPORTED)))
+    for row in session.scalars(others.order_by(schema.Annotator.handle)):
+        if row.handle in handles:
+            raise BadAnswer(
+                f"{row.handle} is {row.kind} in this run, and people's rankings alone count here; if another is meant, "
+                "give the annotator of these rankings another name"
+            )
+
+
 def _place(seed: int, key: str) -> int:
     """Its place in the random order, whatever the order in which tasks come."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:4]) >> 1
@@ -327,9 +347,10 @@ def _ids(session: Session, keys: Sequence[str]) -> dict[str, int]:
 
 
 def _call_back(session: Session, version: int, overlap: int) -> None:
-    """Every ranking but gold and contests begins anew; what is in people's hands is taken from them."""
-    task = schema.Task
-    rankings = select(task.id).where(task.kind == "ranking", task.state != "closed")
+    """Every ranking of the newest round begins anew; what is in people's hands is taken from them, gold too, which
+    looks like any other."""
+    task, ours = schema.Task, in_round(newest_round(session))
+    rankings = select(task.id).where(or_(ours, task.is_gold), task.state != "closed")
     session.execute(
         update(schema.HandOut)
         .where(schema.HandOut.state == "live", schema.HandOut.task_id.in_(rankings))
@@ -337,7 +358,7 @@ def _call_back(session: Session, version: int, overlap: int) -> None:
     )
     session.execute(
         update(task)
-        .where(task.kind == "ranking", task.state != "closed", ~task.is_gold)
+        .where(ours, task.state != "closed")
         .values(since=version, state="open", taken=0, done=0, wanted=overlap)
     )
 

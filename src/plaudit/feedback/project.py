@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from plaudit.data.formats import content_hash, read_judgements, read_log
 from plaudit.data.responses import by_prompt, distinct_responses
@@ -13,9 +14,10 @@ from plaudit.feedback.desk import Desk
 from plaudit.feedback.store import Store
 from plaudit.recipe import Recipe
 from plaudit.recipe_file import load_recipe
-from plaudit.types import InputError
+from plaudit.types import InputError, Prompt
 
 DATABASE, LOG, RESPONSES = "feedback.db", "judgements.jsonl", "responses.jsonl"
+Item = TypeVar("Item")
 
 
 def open_desk(run: Path, *, database: str | None = None) -> Desk:
@@ -52,8 +54,8 @@ def open_store(run: Path, recipe: Recipe, *, database: str | None = None) -> Des
         if all(text != one.text for one in desk.guidelines()):
             desk.publish_guideline(text)
     if config.gold is not None:
-        gold = read_judgements(config.gold).items
-        desk.add_gold([(one.prompt, one.responses, one.ranking) for one in gold])
+        for sensitive, part in by_cover(read_judgements(config.gold).items, recipe, lambda one: one.prompt):
+            desk.add_gold([(one.prompt, one.responses, one.ranking) for one in part], sensitive=sensitive)
     log = run / LOG
     digest = content_hash(log) if log.is_file() and log.stat().st_size else None
     if digest is not None and desk.queued(LOG) != digest:
@@ -95,17 +97,25 @@ def queue_round(desk: Desk, run: Path, round: int, recipe: Recipe) -> None:
     with file.open(encoding="utf-8") as lines:
         sampled = [(p, distinct_responses(r)) for p, r in by_prompt(json.loads(line) for line in lines)]
     config = recipe.feedback.people
-    flagged = frozenset(config.sensitive)
-    for sensitive in (False, True):
-        part = [(p, r) for p, r in sampled if bool(flagged & set(p.tags)) == sensitive]
+    for sensitive, part in by_cover(sampled, recipe, lambda task: task[0]):
         desk.add_tasks("ranking", [(p, r) for p, r in part if len(r) > 1], round=round, sensitive=sensitive)
     chosen = sorted(sampled, key=lambda task: content_hash([recipe.seed, task[0].id]))[: config.demonstrations]
-    desk.add_demonstration_tasks(
-        [(p, r[0].text if number % 2 and r else "") for number, (p, r) in enumerate(chosen)],
-        limit=config.demonstrations,
-    )
+    written = [(p, r[0].text if number % 2 and r else "") for number, (p, r) in enumerate(chosen)]
+    for sensitive, part in by_cover(written, recipe, lambda task: task[0]):
+        desk.add_demonstration_tasks(part, sensitive=sensitive, limit=config.demonstrations)
     desk.close_other_rankings(round, [(p, r) for p, r in sampled if len(r) > 1])
     desk.mark_queued(f"round {round}", digest)
+
+
+def by_cover(
+    items: Sequence[Item], recipe: Recipe, prompt_of: Callable[[Item], Prompt]
+) -> Iterator[tuple[bool, list[Item]]]:
+    """(whether their texts are covered until somebody asks, the items), of those that there are."""
+    flagged = frozenset(recipe.feedback.people.sensitive)
+    for sensitive in (False, True):
+        part = [one for one in items if bool(flagged & set(prompt_of(one).tags)) == sensitive]
+        if part:
+            yield sensitive, part
 
 
 def _settings(recipe: Recipe) -> dict[str, object]:

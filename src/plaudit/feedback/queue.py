@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session, aliased
 
 from plaudit.feedback import schema
 from plaudit.feedback.accounts import is_qualified
+from plaudit.feedback.orders import right_pairs
 from plaudit.feedback.records import HandOut, LeaseLost, NotYours, Purpose, Settings, TaskKind
 from plaudit.feedback.room import Room
 from plaudit.feedback.rows import judgements_of, prompt_of_row, responses_of
@@ -121,7 +122,14 @@ class Queue(Room):
     def _draw(self, session: Session, person: schema.Account, kinds: Sequence[TaskKind]) -> schema.HandOut | None:
         settings = self._settings(session)
         if not is_qualified(person, settings):
-            return self._gold(session, person, settings) if "ranking" in kinds and person.qualified is None else None
+            undecided = "ranking" in kinds and person.qualified is None
+            gold = self._gold(session, person, settings) if undecided else None
+            if gold is not None:
+                return gold
+            if undecided:  # what he has judged must do: it was among the real work, before there was a round
+                self._qualify(session, person, settings)
+            if not is_qualified(person, settings):
+                return None
         if person.role != "annotator" and "ranking" in kinds:
             disputed = self._candidate(session, person, FIRST_DISPUTED)
             if disputed is not None:
@@ -194,6 +202,22 @@ class Queue(Room):
         )
         task = session.scalar(statement)
         return None if task is None else self._lease(session, person, task, "repeat", settings)
+
+    def _qualify(self, session: Session, person: schema.Account, settings: Settings) -> None:
+        """Decides on him once he has judged the gold tasks of the qualification round."""
+        if person.role != "annotator" or person.qualified is not None or not settings.qualification:
+            return
+        later = aliased(schema.Judgement)
+        statement = (
+            select(schema.Judgement, schema.Task)
+            .join(schema.Task, schema.Task.id == schema.Judgement.task_id)
+            .where(schema.Judgement.handle == person.handle, schema.Judgement.purpose == "gold")
+            .where(~exists().where(later.supersedes == schema.Judgement.id))
+        )
+        scored = [right_pairs(one.said["ranking"], task.gold or []) for one, task in session.execute(statement)]
+        if scored and len(scored) >= min(settings.qualification, gold_count(session)):
+            pairs = sum(count for _, count in scored)
+            person.qualified = pairs > 0 and sum(right for right, _ in scored) / pairs >= settings.qualification_pass
 
     # -- leases -------------------------------------------------------------------------------------------------
 
@@ -290,6 +314,10 @@ def newest_round(session: Session) -> int:
 def in_round(round: int) -> ColumnElement[bool]:
     """The rankings that a round asks for."""
     return and_(schema.Task.round == round, schema.Task.kind == "ranking", ~schema.Task.is_gold)
+
+
+def gold_count(session: Session) -> int:
+    return len(session.scalars(select(schema.Task.id).where(schema.Task.is_gold)).all())
 
 
 def quota_taken(session: Session, settings: Settings) -> bool:

@@ -176,6 +176,8 @@ class ProjectProgress:
     """Judgements until the round is done: the quota, or tasks times overlap."""
     done: int
     disputed: int
+    undecidable: int
+    """Of these, by anybody: whoever may decide has judged them already."""
     live: int
     """Hand-outs in people's hands now."""
     demonstrations: Mapping[str, int]

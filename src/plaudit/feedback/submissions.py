@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sqlalchemy import exists, select
+from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session, aliased
 
 from plaudit.data.formats import clean_text, content_hash, judgement_id
 from plaudit.data.judgements import check_ranking
 from plaudit.feedback import schema
-from plaudit.feedback.demonstrations import Demonstrations
-from plaudit.feedback.orders import agreement, right_pairs
+from plaudit.feedback.demonstrations import WITHDRAWN, Demonstrations, is_withdrawn
+from plaudit.feedback.orders import agreement
 from plaudit.feedback.queue import display_order_of, newest_round, responses_in
 from plaudit.feedback.records import Answer, BadAnswer, HandOut, LeaseLost, NotYours, Settings
 from plaudit.feedback.rows import (
@@ -28,6 +28,7 @@ from plaudit.feedback.rows import (
 )
 from plaudit.types import Demonstration, InputError, Judgement, Prompt, Response
 
+TAKEN = "this task ran out, and somebody else has it now; take the next one"
 RECALLED = "the guideline has changed since this task was handed to you; it will come again"
 
 
@@ -46,6 +47,8 @@ class Submissions(Demonstrations):
             if hand.state == "submitted":
                 return _result(session, hand)
             task = session.get_one(schema.Task, hand.task_id, with_for_update=True)
+            if task.kind == "review" and is_withdrawn(session, task.demonstration_id):
+                raise LeaseLost("its author has written it anew since; take the next one")
             self._take_again(session, hand, task)
             answer = _clean(answer)
             settings = self._settings(session)
@@ -62,10 +65,12 @@ class Submissions(Demonstrations):
             self._person(session, account)
             his, later = schema.HandOut, aliased(schema.HandOut)
             taken_back = exists().where(later.corrects == his.token, later.state.in_(("live", "submitted")))
+            reviewed = schema.Demonstration.id == schema.Task.demonstration_id
             statement = (
                 select(his)
                 .join(schema.Task, schema.Task.id == his.task_id)
                 .where(his.account_id == account, his.state == "submitted", his.result.is_not(None), ~taken_back)
+                .where(~exists().where(reviewed, WITHDRAWN))
                 .where(his.guideline_version >= schema.Task.since)
                 .order_by(his.submitted.desc(), his.ordinal.desc())
                 .limit(1)
@@ -104,6 +109,13 @@ class Submissions(Demonstrations):
 
     def _take_again(self, session: Session, hand: schema.HandOut, task: schema.Task) -> None:
         """A hand-out that ran out or was given back gets its place again, if there is one."""
+        others = (schema.HandOut.corrects == hand.corrects, schema.HandOut.token != hand.token)
+        if hand.corrects is not None:
+            if session.scalar(select(schema.HandOut.token).where(*others, schema.HandOut.state == "submitted")):
+                raise LeaseLost("you have corrected this answer already")
+            # Of one answer there is one correction: what lies in another tab of his comes to nothing.
+            lying = schema.HandOut.state.in_(("live", "expired"))
+            session.execute(update(schema.HandOut).where(*others, lying).values(state="released"))
         if hand.state == "live":
             return
         if hand.state == "recalled" or hand.guideline_version < task.since:
@@ -117,11 +129,13 @@ class Submissions(Demonstrations):
         ) if hand.corrects is None else None  # fmt: skip
         if other is not None and other.state == "submitted":
             raise LeaseLost("you have answered this task already")
+        if task.state == "disputed" and hand.takes_place and hand.purpose != "adjudication":
+            raise LeaseLost(TAKEN)  # the place that is left is for whoever decides
         if other is not None:  # the same task in another tab of his: its place is his
             other.state = "released"
         elif hand.takes_place:
             if task.taken >= task.wanted or task.state in ("done", "closed"):
-                raise LeaseLost("this task ran out, and somebody else has it now; take the next one")
+                raise LeaseLost(TAKEN)
             task.taken += 1
 
     def _judged(
@@ -199,26 +213,6 @@ class Submissions(Demonstrations):
             share = agreement([row.said["ranking"] for row in _standing(session, task)])
             if share is not None and share < settings.adjudicate_below:
                 task.state, task.wanted = "disputed", task.wanted + 1
-
-    def _qualify(self, session: Session, person: schema.Account, settings: Settings) -> None:
-        """Decides on him once he has judged the gold tasks of the qualification round."""
-        if person.role != "annotator" or person.qualified is not None or not settings.qualification:
-            return
-        later = aliased(schema.Judgement)
-        statement = (
-            select(schema.Judgement, schema.Task)
-            .join(schema.Task, schema.Task.id == schema.Judgement.task_id)
-            .where(schema.Judgement.handle == person.handle, schema.Judgement.purpose == "gold")
-            .where(~exists().where(later.supersedes == schema.Judgement.id))
-        )
-        scored = [right_pairs(one.said["ranking"], task.gold or []) for one, task in session.execute(statement)]
-        if len(scored) >= min(settings.qualification, gold_count(session)):
-            pairs = sum(count for _, count in scored)
-            person.qualified = pairs > 0 and sum(right for right, _ in scored) / pairs >= settings.qualification_pass
-
-
-def gold_count(session: Session) -> int:
-    return len(session.scalars(select(schema.Task.id).where(schema.Task.is_gold)).all())
 
 
 def _standing(session: Session, task: schema.Task) -> Sequence[schema.Judgement]:

@@ -47,6 +47,15 @@ def figures_as_text(figures: Figures, progress: ProjectProgress) -> str:
     return "\n".join([*lines, "", *written])
 
 
+def nobody_may_decide(count: int) -> str:
+    """That a dispute waits for somebody who is not there."""
+    tasks = "1 disputed task is one" if count == 1 else f"{count} disputed tasks are ones"
+    return (
+        f"{tasks} that nobody may decide: it takes an adjudicator or administrator who has not judged it before. "
+        "Invite one, or make somebody one, under Administration › People"
+    )
+
+
 def _share(found: Estimate | None) -> str:
     return "–" if found is None else f"{found.value:.1%} ({found.low:.1%}–{found.high:.1%})"
 

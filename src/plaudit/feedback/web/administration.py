@@ -128,6 +128,8 @@ def _change_person(request: Request, id: int, action: str, value: str) -> Respon
             room.desk.set_role(id, as_role(value), by=me.id)
         case "active":
             room.desk.set_active(id, value == "yes", by=me.id)
+        case "qualified":
+            room.desk.set_qualified(id, value == "yes", by=me.id)
         case "erase":
             if value.strip() != person.name:
                 raise BadAnswer("to erase somebody for good, type the name exactly")

@@ -23,6 +23,7 @@ from plaudit.feedback.web.sessions import Auth, Known, Limiter, Session, Signer,
 from plaudit.feedback.web.speaking import Speaker
 from plaudit.feedback.web.static import VERSION
 from plaudit.feedback.web.text import brief, revealed, styled
+from plaudit.feedback.words import nobody_may_decide
 
 TEMPLATES = Path(__file__).parent / "templates"
 KINDS: Mapping[str, TaskKind] = {
@@ -77,6 +78,7 @@ class Room:
             "when": when,
             "duration": duration,
             "percent": percent,
+            "nobody_may_decide": nobody_may_decide,
         }
 
     # -- who is asking --------------------------------------------------------------------------------------------
