@@ -321,6 +321,21 @@ def test_an_answer_is_kept_whatever_stands_in_between(serve: Serve, visit: Visit
     settle(page)
 
 
+def test_answers_arrive_though_the_browser_keeps_nothing_more(serve: Serve, visit: Visit) -> None:
+    site = serve(tasks=3)
+    page = visit(site)
+    for key in ("1", "2", "3", "4", "Enter"):
+        page.keyboard.press(key)
+    wait_until_judged(page, site, 1)
+    settle(page)  # an empty shelf is what the browser still holds when it is full
+    page.evaluate("() => { Storage.prototype.setItem = () => { throw new DOMException('', 'QuotaExceededError'); }; }")
+    before = token(page)
+    for key in ("4", "3", "2", "1", "Enter"):
+        page.keyboard.press(key)
+    wait_for_next(page, before)
+    assert len(wait_until_judged(page, site, 2)) == 2
+
+
 def test_a_lease_that_ran_out_and_was_given_away(serve: Serve, visit: Visit, call: Call) -> None:
     site = serve(open=False, tasks=1)
     for name in ("ann", "ben"):
