@@ -145,6 +145,60 @@ def test_the_same_task_again_is_the_same_and_a_new_round_closes_the_old(desk: De
     assert not desk.progress_all().finished
 
 
+def test_what_was_closed_comes_back_when_it_is_sampled_again(desk: Desk) -> None:
+    few, more = desks.tasks(3), desks.tasks(3, responses=5)
+    ada, ben, cem = people(desk, "Ada", "Ben", "Cem")
+    desk.change_settings({"overlap": 2})
+    ids = desk.add_tasks("ranking", few)
+    desk.submit(ada, take(desk, ada).token, answer(0, 1, 2))
+    full = desk.submit(ben, take(desk, ben).token, answer(0, 1, 2))
+    begun = desk.submit(ada, take(desk, ada).token, answer(0, 1, 2))
+    for sampled in (more, few):
+        desk.add_tasks("ranking", sampled)
+        desk.close_other_rankings(0, sampled)
+    state = {row.id: row.state for row in desk.tasks()}
+    assert [state.pop(id) for id in ids].count("open") == 2
+    assert set(state.values()) == {"closed"}
+    progress = desk.progress_all()
+    assert (progress.done, progress.wanted, progress.finished) == (3, 6, False)
+    handed = [desk.submit(cem, take(desk, cem).token, answer(0, 1, 2)) for _ in range(2)]
+    assert full.prompt.id not in {one.prompt.id for one in handed}  # pyright: ignore
+    assert begun.prompt.id in {one.prompt.id for one in handed}  # pyright: ignore
+
+
+def test_what_was_closed_has_the_places_of_today_and_no_earlier_round_opens(desk: Desk) -> None:
+    few, more = desks.tasks(1), desks.tasks(1, responses=5)
+    (ada,) = people(desk, "Ada")
+    desk.change_settings({"overlap": 2})
+    (task,) = desk.add_tasks("ranking", few)
+    desk.submit(ada, take(desk, ada).token, answer(0, 1, 2))
+    desk.add_tasks("ranking", more)
+    desk.close_other_rankings(0, more)
+    desk.change_settings({"overlap": 1})
+    desk.add_tasks("ranking", few)
+    assert {row.id: row.state for row in desk.tasks()}[task] == "done"
+    assert counters(desk)[0] == (1, 1, 1)
+    desk.change_settings({"overlap": 2})
+    desk.add_tasks("ranking", [desks.task(9)], round=1)
+    desk.add_tasks("ranking", few)
+    assert {row.id: row.state for row in desk.tasks()}[task] != "open"
+
+
+def test_a_dispute_that_was_closed_is_still_an_adjudicators(desk: Desk) -> None:
+    few, more = desks.tasks(1), desks.tasks(1, responses=5)
+    ada, ben, cem = people(desk, "Ada", "Ben", "Cem")
+    dan = desk.add_account("Dan", "adjudicator").id
+    desk.change_settings({"overlap": 2, "adjudicate_below": 0.5})
+    (task,) = desk.add_tasks("ranking", few)
+    for person, said in ((ada, answer(0, 1, 2)), (ben, answer(2, 1, 0))):
+        desk.submit(person, take(desk, person).token, said)
+    for sampled in (more, few):
+        desk.add_tasks("ranking", sampled)
+        desk.close_other_rankings(0, sampled)
+    assert desk.next_task(cem) is None
+    assert take(desk, dan).task_id == task
+
+
 # -- leases ---------------------------------------------------------------------------------------------------------
 
 

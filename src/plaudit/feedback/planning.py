@@ -17,7 +17,7 @@ from plaudit.data.judgements import check_ranking
 from plaudit.feedback import schema
 from plaudit.feedback.collect import drawn
 from plaudit.feedback.orders import Ranking
-from plaudit.feedback.queue import in_round
+from plaudit.feedback.queue import in_round, newest_round
 from plaudit.feedback.records import BadAnswer, Chosen, Guideline, OpenRanking, Settings, TaskKind
 from plaudit.feedback.room import Room
 from plaudit.feedback.rows import (
@@ -59,7 +59,8 @@ class Planning(Room):
     ) -> list[int]:
         """Tasks to rank (or to compare blind), each with as many places as the overlap. Returns their ids.
 
-        The same task again is the same task. Rankings of a later round close what is open of earlier ones.
+        The same task again is the same task, open again where it was closed and its round is still the newest.
+        Rankings of a later round close what is open of earlier ones.
         """
         tasks = [(prompt, list(responses)) for prompt, responses in tasks]
         with self.store.write() as session:
@@ -78,7 +79,10 @@ class Planning(Room):
                     .where(schema.Task.state.in_(("open", "disputed")))
                     .values(state="closed")
                 )
-            return self._put_tasks(session, rows)
+            ids = self._put_tasks(session, rows)
+            if kind == "ranking" and round == newest_round(session):
+                _open_again(session, ids, settings)
+            return ids
 
     def add_gold(self, tasks: Iterable[tuple[Prompt, Sequence[Response], Ranking]]) -> list[int]:
         """Rankings whose answer is known. They measure annotators and teach no judge."""
@@ -324,6 +328,20 @@ def _ids(session: Session, keys: Sequence[str]) -> dict[str, int]:
         part = keys[start : start + _AT_ONCE]
         found |= dict(session.execute(select(schema.Task.key, schema.Task.id).where(schema.Task.key.in_(part))).all())
     return found
+
+
+def _open_again(session: Session, ids: Sequence[int], settings: Settings) -> None:
+    """Rankings of the newest round that were closed, with the places that the settings give them now."""
+    task = schema.Task
+    closed = select(task).where(in_round(newest_round(session)), task.state == "closed").with_for_update()
+    for start in range(0, len(ids), _AT_ONCE):
+        for row in session.scalars(closed.where(task.id.in_(ids[start : start + _AT_ONCE])).order_by(task.id)):
+            # One place more than the overlap is an adjudicator's: it was closed before he had decided.
+            if settings.adjudicate_below is not None and row.wanted == row.done + 1 > settings.overlap:
+                row.state = "disputed"
+            else:
+                row.wanted = max(settings.overlap, row.taken)
+                row.state = "done" if row.done >= row.wanted else "open"
 
 
 def _call_back(session: Session, version: int, overlap: int) -> None:
