@@ -88,6 +88,18 @@ def test_a_rejected_demonstration_is_no_data(serve: Serve, call: Call) -> None:
     assert site.desk.demonstrations() == {}
 
 
+def test_a_review_can_be_skipped_on_the_page(serve: Serve, call: Call) -> None:
+    site = serve(open=False, tasks=0)
+    site.desk.add_demonstration_tasks([(project.asked("A river?"), "")])
+    for name in ("ann", "ben"):
+        join(site.desk, name)
+    for name, place, data in (("ann", "write", {"text": "Hm."}), ("ben", "review", {"action": "skip"})):
+        one = call(site, name)
+        (path,) = re.findall(r'action="(/hand-out/[^"]+)"', one.get(f"/{place}").text)
+        assert one.form(path, dict(data)).status_code == 303
+    assert site.desk.progress_all().demonstrations == {"proposed": 1}
+
+
 def test_a_contest_is_blind(serve: Serve, visit: Visit) -> None:
     site = serve(tasks=0)
     (prompt, responses), *_ = project.questions(1)
