@@ -199,6 +199,19 @@ def test_a_dispute_that_was_closed_is_still_an_adjudicators(desk: Desk) -> None:
     assert take(desk, dan).task_id == task
 
 
+def test_of_many_answers_nine_are_shown(desk: Desk) -> None:
+    desk.add_tasks("ranking", desks.tasks(2, responses=12))
+    (ada,) = people(desk, "Ada")
+    hands = [take(desk, ada)]
+    desk.submit(ada, hands[0].token, answer(*range(9)))
+    hands.append(take(desk, ada))
+    assert [len(hand.responses) for hand in hands] == [9, 9]
+    asked = {r.text.removeprefix(hand.prompt.messages[0].content[9:-1]) for hand in hands for r in hand.responses}
+    assert len(asked) > 9  # drawn by prompt
+    with pytest.raises(BadAnswer, match="12 responses, of which people rank at most 9"):
+        desk.add_gold([(*desks.task(7, 12), tuple((i,) for i in range(12)))])
+
+
 # -- leases ---------------------------------------------------------------------------------------------------------
 
 
@@ -460,6 +473,7 @@ def test_sensitive_tasks_are_blurred_where_the_project_says_so(desk: Desk) -> No
         ({"gold_share": 0.6, "repeat_share": 0.6}, "together"),
         ({"adjudicate_below": 0.5}, "overlap of 2"),
         ({"order": "best"}, "order"),
+        ({"shown": 10}, "shown: 10 is not within 2 to 9"),
     ],
 )
 def test_settings_that_cannot_be(desk: Desk, changes: dict[str, object], words: str) -> None:

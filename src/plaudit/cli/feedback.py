@@ -12,7 +12,7 @@ import typer
 
 from plaudit.cli.shell import Debug, errors_in_one_line, say, stop
 from plaudit.terminal import printable
-from plaudit.types import InputError
+from plaudit.types import MOST_RANKED, InputError
 
 if TYPE_CHECKING:
     from plaudit.feedback.desk import Desk
@@ -183,7 +183,9 @@ def import_(
             say(f"{len(desk.add_gold(usable))} gold tasks")
         elif tasks:
             added = desk.add_tasks("ranking", [(one.prompt, one.responses) for one in found], round=desk.newest_round())
-            say(f"{len(set(added))} tasks to rank")
+            crowded = any(len(one.responses) > MOST_RANKED for one in found)
+            some = f"; of a prompt's responses at most {MOST_RANKED} are shown, drawn at random" if crowded else ""
+            say(f"{len(set(added))} tasks to rank{some}")
         else:
             say(f"{desk.take_over(found, kind='taken over')} judgements taken over; {len(found)} in {file}")
 

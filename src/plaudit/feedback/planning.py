@@ -28,7 +28,7 @@ from plaudit.feedback.rows import (
     response_id,
     texts_of,
 )
-from plaudit.types import Judgement, Prompt, Response
+from plaudit.types import MOST_RANKED, Judgement, Prompt, Response
 
 RANGES: Mapping[str, tuple[float, float]] = {
     "overlap": (1, 1000),
@@ -40,7 +40,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "adjudicate_below": (0, 1),
     "quota": (1, 10**9),
     "random_share": (0, 0.9),
-    "shown": (2, 1000),
+    "shown": (2, MOST_RANKED),
 }
 """Of the settings that are numbers: the least and the most."""
 _AT_ONCE = 500
@@ -89,6 +89,11 @@ class Planning(Room):
         tasks = [(prompt, list(responses), ranking) for prompt, responses, ranking in tasks]
         for prompt, responses, ranking in tasks:
             check_ranking(ranking, len(responses), f"gold task, prompt {prompt.id}")
+            if len(responses) > MOST_RANKED:
+                raise BadAnswer(
+                    f"gold task, prompt {prompt.id}: {len(responses)} responses, of which people rank at most "
+                    f"{MOST_RANKED} at a time; leave some out"
+                )
             if len(ranking) < 2:
                 raise BadAnswer(f"gold task, prompt {prompt.id}: its answer ties everything, so nothing can be wrong")
         with self.store.write() as session:
@@ -214,7 +219,8 @@ class Planning(Room):
     ) -> dict[str, Any]:
         ids = [response_id(prompt, one) for one in responses]
         key = content_hash([kind, prompt.id, ids, draft, gold])
-        shown = list(drawn(len(ids), settings.shown, settings.seed, prompt)) if kind == "ranking" else None
+        many = settings.shown or MOST_RANKED
+        shown = list(drawn(len(ids), many, settings.seed, prompt)) if kind == "ranking" else None
         if gold is not None or shown == [*range(len(ids))]:
             shown = None
         return {

@@ -60,7 +60,7 @@ class Settings:
     random_share: float = 0.15
     """Of the rankings of an active order: chosen by nobody, so that the judge can be measured on them."""
     shown: int | None = None
-    """Responses that are ranked at a time; None: all there are."""
+    """Responses that are ranked at a time; None: all there are, MOST_RANKED at most."""
     quota: int | None = None
     """Judgements after which a round is done; None: every task by `overlap` people."""
     review_demonstrations: bool = True
