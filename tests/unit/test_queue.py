@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 import desks
-from desks import Clock, answer, take
+from desks import Clock, answer, answer_to, take
 from plaudit.feedback import schema
 from plaudit.feedback.desk import Desk
 from plaudit.feedback.queue import REPEAT_AFTER
@@ -309,7 +309,7 @@ def test_gold_is_mixed_in_and_counts_as_no_work(desk: Desk) -> None:
     handed = []
     while (hand := desk.next_task(ada)) is not None:
         handed.append(hand.task_id)
-        desk.submit(ada, hand.token, answer(2, 1, 0))
+        desk.submit(ada, hand.token, answer_to(hand, 2, 1, 0))
     asked_gold = [id for id in handed if id in known]
     # Per real task .3/.7 = .43 gold ones are drawn on the way: 17 of 40 expected, deviation 5.
     assert 7 <= len(asked_gold) <= 28
@@ -329,6 +329,26 @@ def test_a_hand_out_does_not_tell_gold(desk: Desk) -> None:
     (ada,) = people(desk, "Ada")
     fields = set(type(take(desk, ada)).__slots__)
     assert not fields & {"gold", "is_gold", "purpose", "repeat"}
+
+
+def test_the_stored_order_tells_neither_gold_nor_checkpoint(desk: Desk) -> None:
+    known = desk.add_gold(gold(30))
+    contest = [(prompt, responses[:2]) for prompt, responses in desks.tasks(40)]
+    desk.add_tasks("contest", contest)
+    assert desk.add_gold(gold(30)) == known
+    desk.add_tasks("contest", contest)  # the same tasks again
+    assert len(desk.tasks(per_page=100)) == 70
+    (ada,) = people(desk, "Ada")
+    first: Counter[int] = Counter()
+    while (hand := desk.next_task(ada)) is not None:
+        first[hand.responses[0].text.count("word")] += 1
+        desk.submit(ada, hand.token, answer(0, 1))
+    # Of 40 fair draws, fewer than 10 of a side come once in 900 times; they are drawn by the seed.
+    assert first[1] + first[2] == 40
+    assert 10 <= first[1] <= 30
+    with desk.store.read() as session:
+        best = Counter(task.gold[0][0] for task in session.scalars(select(schema.Task)) if task.gold is not None)
+    assert min(best[place] for place in range(3)) >= 4
 
 
 def test_repeats_come_late_and_measure_self_consistency(desk: Desk) -> None:
@@ -365,7 +385,7 @@ def test_the_qualification_round(desk: Desk, ranking: tuple[int, ...], passes: b
         hand = take(desk, ada)
         assert hand.task_id in known
         assert desk.account(ada).qualified is False  # pyright: ignore
-        desk.submit(ada, hand.token, answer(*ranking))
+        desk.submit(ada, hand.token, answer_to(hand, *ranking))
     assert desk.account(ada).qualified is passes  # pyright: ignore
     hand = desk.next_task(ada)
     if passes:
@@ -386,11 +406,13 @@ def test_one_right_of_two_gold_tasks_is_half_of_the_pairs(desk: Desk) -> None:
     desk.add_gold(gold(2))
     ada, ben = people(desk, "Ada", "Ben")
     # Ada: 3 of 3 pairs and 0 of 3: .5 passes. Ben: all tied is half of each; with one pair wrong it is 2/6 + ... < .5.
-    desk.submit(ada, take(desk, ada).token, answer(2, 1, 0))
-    desk.submit(ada, take(desk, ada).token, answer(0, 1, 2))
+    for said in ((2, 1, 0), (0, 1, 2)):
+        hand = take(desk, ada)
+        desk.submit(ada, hand.token, answer_to(hand, *said))
     assert desk.account(ada).qualified  # pyright: ignore
     desk.submit(ben, take(desk, ben).token, answer((0, 1, 2)))
-    desk.submit(ben, take(desk, ben).token, answer((0, 1), 2))  # pair (0, 1): half; two wrong
+    hand = take(desk, ben)
+    desk.submit(ben, hand.token, answer_to(hand, (0, 1), 2))  # pair (0, 1): half; two wrong
     assert not desk.account(ben).qualified  # pyright: ignore
 
 

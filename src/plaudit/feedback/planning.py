@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
+from random import Random
 from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
@@ -219,6 +220,11 @@ class Planning(Room):
     ) -> dict[str, Any]:
         ids = [response_id(prompt, one) for one in responses]
         key = content_hash([kind, prompt.id, ids, draft, gold])
+        if kind == "contest" or gold is not None:
+            # Whoever reads the page's source sees the stored order: it must not tell which is whose, or the best.
+            order = _shuffled(len(ids), settings.seed, prompt)
+            ids = [ids[index] for index in order]
+            gold = None if gold is None else [sorted(order.index(index) for index in group) for group in gold]
         many = settings.shown or MOST_RANKED
         shown = list(drawn(len(ids), many, settings.seed, prompt)) if kind == "ranking" else None
         if gold is not None or shown == [*range(len(ids))]:
@@ -321,6 +327,12 @@ class Planning(Room):
 def _place(seed: int, key: str) -> int:
     """Its place in the random order, whatever the order in which tasks come."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:4]) >> 1
+
+
+def _shuffled(count: int, seed: int, prompt: Prompt) -> list[int]:
+    order = list(range(count))
+    Random(f"stored {seed} {prompt.id}").shuffle(order)
+    return order
 
 
 def _check_shown(shown: Sequence[int], count: int, task: int) -> None:
