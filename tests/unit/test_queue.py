@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from sqlalchemy import select
@@ -329,6 +330,26 @@ def test_a_hand_out_does_not_tell_gold(desk: Desk) -> None:
     (ada,) = people(desk, "Ada")
     fields = set(type(take(desk, ada)).__slots__)
     assert not fields & {"gold", "is_gold", "purpose", "repeat"}
+
+
+def test_what_is_left_does_not_tell_gold_and_repeats(desk: Desk) -> None:
+    desk.change_settings({"gold_share": 0.3, "repeat_share": 0.2})
+    desk.add_tasks("ranking", desks.tasks(40))
+    desk.add_gold(gold(20))
+    ada, ben = people(desk, "Ada", "Ben")
+    left = [desk.progress(ada).left]
+    while (hand := desk.next_task(ada)) is not None:
+        desk.submit(ada, hand.token, answer(0, 1, 2))
+        left.append(desk.progress(ada).left)
+    steps = [before - after for before, after in pairwise(left)]
+    assert len(steps) > 50
+    # It counts every submission; after each ten the true number is looked at, which others' work changes too.
+    assert {step for place, step in enumerate(steps[:-10], start=1) if place % 10} == {1}
+    assert (left[0], left[-1]) == (40, 0)
+    assert desk.progress(ben).left == 0
+    assert min(left[:-1]) >= 1
+    desk.add_tasks("ranking", [desks.task(50 + n) for n in range(7)], round=1)
+    assert desk.progress(ada).left == desk.progress(ben).left == 7
 
 
 def test_the_stored_order_tells_neither_gold_nor_checkpoint(desk: Desk) -> None:

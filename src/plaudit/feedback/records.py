@@ -161,7 +161,8 @@ class Progress:
     """His submissions, corrections not counted."""
     mine_today: int
     left: int
-    """Places still to be filled by anybody, within the quota."""
+    """Places still to be filled by anybody, within the quota: by a count of some submissions ago, less his since. So it
+    does not tell gold and repeats, which fill no place."""
     median_seconds: float | None
     quota: int | None
     finished: bool
