@@ -46,6 +46,12 @@ def answer(*groups: int | Sequence[int], seconds: float = 5.0) -> Answer:
     return Answer(ranking=tuple((g,) if isinstance(g, int) else tuple(g) for g in groups), seconds=seconds)
 
 
+def answer_to(hand: HandOut, *groups: int | Sequence[int]) -> Answer:
+    """As `answer`, where responses are numbered as `task` makes them, wherever the hand-out has them."""
+    at = {response.text.count("word") - 1: index for index, response in enumerate(hand.responses)}
+    return answer(*(at[g] if isinstance(g, int) else [at[one] for one in g] for g in groups))
+
+
 def take(desk: Desk, account: int) -> HandOut:
     hand = desk.next_task(account)
     assert hand is not None

@@ -12,6 +12,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from plaudit.recipe_feedback import Feedback
 from plaudit.recipe_fields import Plugin, Positive, Rate, RewardName, Section, Share, StopStrings
+from plaudit.types import MOST_RANKED
 
 
 class Adapter(Section):
@@ -339,6 +340,13 @@ class Recipe(Section):
             raise ValueError("data.prompts is needed where no world gives prompts")
         if not self.data.preferences and self.sample.responses_per_prompt < 2 and self.ppo.reward is None:
             raise ValueError("sample.responses_per_prompt is 1: a ranking needs at least two responses")
+        shown = self.feedback.queue.shown
+        if self.feedback.annotators == "people" and (shown or self.sample.responses_per_prompt) > MOST_RANKED:
+            name = "sample.responses_per_prompt" if shown is None else "feedback.queue.shown"
+            raise ValueError(
+                f"{name} is {shown or self.sample.responses_per_prompt}: people rank at most {MOST_RANKED} at a time; "
+                f"set feedback.queue.shown to {MOST_RANKED} or fewer"
+            )
         if self.feedback.annotators == "endpoint" and self.feedback.endpoint.model is None:
             raise ValueError("feedback.endpoint.model is needed: which model judges")
         if self.feedback.annotators == "stand_in" and self.feedback.stand_in.reward is None:

@@ -51,7 +51,8 @@ class Queue(Section):
     quota: Positive | None = None
     """Judgements after which a round is done; None: every prompt by `judgements_per_prompt` annotators."""
     shown: Annotated[int, Field(ge=2)] | None = None
-    """Responses that are ranked at a time, where a prompt has more; None: all. An active order chooses which."""
+    """Responses that are ranked at a time, where a prompt has more; None: all. An active order chooses which.
+    People rank nine at most."""
     first: Positive = 64
     """Judgements before the judge is asked for the first time."""
     again_after: Annotated[float, Field(gt=0)] = 0.5

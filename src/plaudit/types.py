@@ -23,6 +23,8 @@ Split = Literal["sft", "preference", "ppo", "evaluation", "tuning"]
 
 OVERALL = "overall"
 """The objective of a ranking that speaks about nothing in particular."""
+MOST_RANKED = 9
+"""Responses that a person ranks at a time: on the page each rank is a digit."""
 
 
 class PlauditError(Exception):

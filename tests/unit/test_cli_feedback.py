@@ -98,6 +98,14 @@ def test_export_and_import(project: Path, tmp_path: Path) -> None:
     assert "2 gold tasks" in ask("import", project, pairs, "--gold")
     assert "2 tasks to rank" in ask("import", project, pairs, "--tasks")
     assert "one of them" in ask("import", project, pairs, "--tasks", "--gold", code=2)
+    many = Judgement(
+        id="many", prompt=desks.task(60)[0], responses=tuple(desks.task(60, 11)[1]), annotator="elsewhere",
+        ranking=tuple((i,) for i in range(11)),
+    )  # fmt: skip
+    pairs.write_text(json.dumps(judgement_to_dict(many)) + "\n")
+    assert "1 tasks to rank; of a prompt's responses at most 9 are shown, drawn at random" in ask(
+        "import", project, pairs, "--tasks"
+    )
     desk = at(project)
     assert len(desk.judgements()) == 8
     assert sum(row.gold for row in desk.tasks()) == 2

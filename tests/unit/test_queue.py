@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from sqlalchemy import select
 
 import desks
-from desks import Clock, answer, take
+from desks import Clock, answer, answer_to, take
 from plaudit.feedback import schema
 from plaudit.feedback.desk import Desk
 from plaudit.feedback.queue import REPEAT_AFTER
@@ -145,6 +146,73 @@ def test_the_same_task_again_is_the_same_and_a_new_round_closes_the_old(desk: De
     assert not desk.progress_all().finished
 
 
+def test_what_was_closed_comes_back_when_it_is_sampled_again(desk: Desk) -> None:
+    few, more = desks.tasks(3), desks.tasks(3, responses=5)
+    ada, ben, cem = people(desk, "Ada", "Ben", "Cem")
+    desk.change_settings({"overlap": 2})
+    ids = desk.add_tasks("ranking", few)
+    desk.submit(ada, take(desk, ada).token, answer(0, 1, 2))
+    full = desk.submit(ben, take(desk, ben).token, answer(0, 1, 2))
+    begun = desk.submit(ada, take(desk, ada).token, answer(0, 1, 2))
+    for sampled in (more, few):
+        desk.add_tasks("ranking", sampled)
+        desk.close_other_rankings(0, sampled)
+    state = {row.id: row.state for row in desk.tasks()}
+    assert [state.pop(id) for id in ids].count("open") == 2
+    assert set(state.values()) == {"closed"}
+    progress = desk.progress_all()
+    assert (progress.done, progress.wanted, progress.finished) == (3, 6, False)
+    handed = [desk.submit(cem, take(desk, cem).token, answer(0, 1, 2)) for _ in range(2)]
+    assert full.prompt.id not in {one.prompt.id for one in handed}  # pyright: ignore
+    assert begun.prompt.id in {one.prompt.id for one in handed}  # pyright: ignore
+
+
+def test_what_was_closed_has_the_places_of_today_and_no_earlier_round_opens(desk: Desk) -> None:
+    few, more = desks.tasks(1), desks.tasks(1, responses=5)
+    (ada,) = people(desk, "Ada")
+    desk.change_settings({"overlap": 2})
+    (task,) = desk.add_tasks("ranking", few)
+    desk.submit(ada, take(desk, ada).token, answer(0, 1, 2))
+    desk.add_tasks("ranking", more)
+    desk.close_other_rankings(0, more)
+    desk.change_settings({"overlap": 1})
+    desk.add_tasks("ranking", few)
+    assert {row.id: row.state for row in desk.tasks()}[task] == "done"
+    assert counters(desk)[0] == (1, 1, 1)
+    desk.change_settings({"overlap": 2})
+    desk.add_tasks("ranking", [desks.task(9)], round=1)
+    desk.add_tasks("ranking", few)
+    assert {row.id: row.state for row in desk.tasks()}[task] != "open"
+
+
+def test_a_dispute_that_was_closed_is_still_an_adjudicators(desk: Desk) -> None:
+    few, more = desks.tasks(1), desks.tasks(1, responses=5)
+    ada, ben, cem = people(desk, "Ada", "Ben", "Cem")
+    dan = desk.add_account("Dan", "adjudicator").id
+    desk.change_settings({"overlap": 2, "adjudicate_below": 0.5})
+    (task,) = desk.add_tasks("ranking", few)
+    for person, said in ((ada, answer(0, 1, 2)), (ben, answer(2, 1, 0))):
+        desk.submit(person, take(desk, person).token, said)
+    for sampled in (more, few):
+        desk.add_tasks("ranking", sampled)
+        desk.close_other_rankings(0, sampled)
+    assert desk.next_task(cem) is None
+    assert take(desk, dan).task_id == task
+
+
+def test_of_many_answers_nine_are_shown(desk: Desk) -> None:
+    desk.add_tasks("ranking", desks.tasks(2, responses=12))
+    (ada,) = people(desk, "Ada")
+    hands = [take(desk, ada)]
+    desk.submit(ada, hands[0].token, answer(*range(9)))
+    hands.append(take(desk, ada))
+    assert [len(hand.responses) for hand in hands] == [9, 9]
+    asked = {r.text.removeprefix(hand.prompt.messages[0].content[9:-1]) for hand in hands for r in hand.responses}
+    assert len(asked) > 9  # drawn by prompt
+    with pytest.raises(BadAnswer, match="12 responses, of which people rank at most 9"):
+        desk.add_gold([(*desks.task(7, 12), tuple((i,) for i in range(12)))])
+
+
 # -- leases ---------------------------------------------------------------------------------------------------------
 
 
@@ -242,7 +310,7 @@ def test_gold_is_mixed_in_and_counts_as_no_work(desk: Desk) -> None:
     handed = []
     while (hand := desk.next_task(ada)) is not None:
         handed.append(hand.task_id)
-        desk.submit(ada, hand.token, answer(2, 1, 0))
+        desk.submit(ada, hand.token, answer_to(hand, 2, 1, 0))
     asked_gold = [id for id in handed if id in known]
     # Per real task .3/.7 = .43 gold ones are drawn on the way: 17 of 40 expected, deviation 5.
     assert 7 <= len(asked_gold) <= 28
@@ -262,6 +330,46 @@ def test_a_hand_out_does_not_tell_gold(desk: Desk) -> None:
     (ada,) = people(desk, "Ada")
     fields = set(type(take(desk, ada)).__slots__)
     assert not fields & {"gold", "is_gold", "purpose", "repeat"}
+
+
+def test_what_is_left_does_not_tell_gold_and_repeats(desk: Desk) -> None:
+    desk.change_settings({"gold_share": 0.3, "repeat_share": 0.2})
+    desk.add_tasks("ranking", desks.tasks(40))
+    desk.add_gold(gold(20))
+    ada, ben = people(desk, "Ada", "Ben")
+    left = [desk.progress(ada).left]
+    while (hand := desk.next_task(ada)) is not None:
+        desk.submit(ada, hand.token, answer(0, 1, 2))
+        left.append(desk.progress(ada).left)
+    steps = [before - after for before, after in pairwise(left)]
+    assert len(steps) > 50
+    # It counts every submission; after each ten the true number is looked at, which others' work changes too.
+    assert {step for place, step in enumerate(steps[:-10], start=1) if place % 10} == {1}
+    assert (left[0], left[-1]) == (40, 0)
+    assert desk.progress(ben).left == 0
+    assert min(left[:-1]) >= 1
+    desk.add_tasks("ranking", [desks.task(50 + n) for n in range(7)], round=1)
+    assert desk.progress(ada).left == desk.progress(ben).left == 7
+
+
+def test_the_stored_order_tells_neither_gold_nor_checkpoint(desk: Desk) -> None:
+    known = desk.add_gold(gold(30))
+    contest = [(prompt, responses[:2]) for prompt, responses in desks.tasks(40)]
+    desk.add_tasks("contest", contest)
+    assert desk.add_gold(gold(30)) == known
+    desk.add_tasks("contest", contest)  # the same tasks again
+    assert len(desk.tasks(per_page=100)) == 70
+    (ada,) = people(desk, "Ada")
+    first: Counter[int] = Counter()
+    while (hand := desk.next_task(ada)) is not None:
+        first[hand.responses[0].text.count("word")] += 1
+        desk.submit(ada, hand.token, answer(0, 1))
+    # Of 40 fair draws, fewer than 10 of a side come once in 900 times; they are drawn by the seed.
+    assert first[1] + first[2] == 40
+    assert 10 <= first[1] <= 30
+    with desk.store.read() as session:
+        best = Counter(task.gold[0][0] for task in session.scalars(select(schema.Task)) if task.gold is not None)
+    assert min(best[place] for place in range(3)) >= 4
 
 
 def test_repeats_come_late_and_measure_self_consistency(desk: Desk) -> None:
@@ -298,7 +406,7 @@ def test_the_qualification_round(desk: Desk, ranking: tuple[int, ...], passes: b
         hand = take(desk, ada)
         assert hand.task_id in known
         assert desk.account(ada).qualified is False  # pyright: ignore
-        desk.submit(ada, hand.token, answer(*ranking))
+        desk.submit(ada, hand.token, answer_to(hand, *ranking))
     assert desk.account(ada).qualified is passes  # pyright: ignore
     hand = desk.next_task(ada)
     if passes:
@@ -340,11 +448,13 @@ def test_one_right_of_two_gold_tasks_is_half_of_the_pairs(desk: Desk) -> None:
     desk.add_gold(gold(2))
     ada, ben = people(desk, "Ada", "Ben")
     # Ada: 3 of 3 pairs and 0 of 3: .5 passes. Ben: all tied is half of each; with one pair wrong it is 2/6 + ... < .5.
-    desk.submit(ada, take(desk, ada).token, answer(2, 1, 0))
-    desk.submit(ada, take(desk, ada).token, answer(0, 1, 2))
+    for said in ((2, 1, 0), (0, 1, 2)):
+        hand = take(desk, ada)
+        desk.submit(ada, hand.token, answer_to(hand, *said))
     assert desk.account(ada).qualified  # pyright: ignore
     desk.submit(ben, take(desk, ben).token, answer((0, 1, 2)))
-    desk.submit(ben, take(desk, ben).token, answer((0, 1), 2))  # pair (0, 1): half; two wrong
+    hand = take(desk, ben)
+    desk.submit(ben, hand.token, answer_to(hand, (0, 1), 2))  # pair (0, 1): half; two wrong
     assert not desk.account(ben).qualified  # pyright: ignore
 
 
@@ -507,6 +617,7 @@ def test_sensitive_tasks_are_blurred_where_the_project_says_so(desk: Desk) -> No
         ({"gold_share": 0.6, "repeat_share": 0.6}, "together"),
         ({"adjudicate_below": 0.5}, "overlap of 2"),
         ({"order": "best"}, "order"),
+        ({"shown": 10}, "shown: 10 is not within 2 to 9"),
     ],
 )
 def test_settings_that_cannot_be(desk: Desk, changes: dict[str, object], words: str) -> None:

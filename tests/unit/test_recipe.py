@@ -204,6 +204,17 @@ def test_fields_that_contradict_each_other(file: Path) -> None:
     )
 
 
+def test_people_rank_at_most_nine_answers_at_a_time(file: Path) -> None:
+    people = WORLD + "feedback:\n  annotators: people\n"
+    ten = "sample:\n  responses_per_prompt: 10\n"
+    assert "people rank at most 9 at a time; set feedback.queue.shown to 9 or fewer" in error(file, people + ten)
+    assert "feedback.queue.shown is 10: people rank" in error(file, people + "  queue: {shown: 10}\n")
+    file.write_text(people + "  queue: {shown: 9}\n" + ten)
+    assert load_recipe(file).feedback.queue.shown == 9
+    file.write_text(WORLD + ten)
+    assert load_recipe(file).sample.responses_per_prompt == 10
+
+
 # Errors of the file
 
 

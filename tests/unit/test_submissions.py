@@ -291,6 +291,18 @@ def test_a_demonstration_that_is_skipped_goes_to_somebody_else(desk: Desk, ada: 
     assert take(desk, ben).kind == "demonstration"
 
 
+def test_a_review_that_is_skipped_goes_to_somebody_else(desk: Desk, ada: int, ben: int) -> None:
+    cem = desk.add_account("Cem", "annotator").id
+    desk.add_demonstration_tasks([(desks.task(1)[0], "")])
+    say(desk, ada, Answer(text="An answer."))
+    assert say(desk, ben, Answer(flags=("skip",))) is None
+    assert standings(desk) == {"proposed": 1}
+    assert desk.next_task(ben) is None
+    assert take(desk, cem).draft == "An answer."
+    say(desk, cem, Answer(verdict="accept"))
+    assert standings(desk) == {"accepted": 1}
+
+
 def test_edited_responses_are_demonstrations(desk: Desk, ada: int, ben: int) -> None:
     desk.add_tasks("ranking", desks.tasks(1))
     say(desk, ada, replace(answer(0, 1, 2), edited={0: "kept", 1: "dropped"}))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import socket
+import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
@@ -89,3 +92,14 @@ def caller(site: Site, name: str = "") -> Caller:
 def reopened(desk: Desk) -> Desk:
     """The same project through a store of its own."""
     return Desk(Store.open(desk.store.name))
+
+
+@contextmanager
+def locked(database: str) -> Iterator[None]:
+    """Another process writes into the SQLite file, and does not end."""
+    other = sqlite3.connect(database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        other.close()

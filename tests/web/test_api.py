@@ -124,6 +124,9 @@ def test_administration(site: Site) -> None:
         wrong = root.patch("/admin/settings", json={"overlaps": 2})
         assert (wrong.status_code, "overlaps" in wrong.json()["error"]) == (422, True)
         assert root.patch("/admin/settings", json={"overlap": -1}).status_code == 422
+        for aspects in (3, "kind", [3], None):
+            wrong = root.patch("/admin/settings", json={"aspects": aspects})
+            assert (wrong.status_code, "aspects" in wrong.json()["error"]) == (422, True)
         made = root.post("/admin/guidelines", json={"text": "# New\n"})
         assert made.status_code == 201
         assert site.desk.guideline().text == "# New\n"

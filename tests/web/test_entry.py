@@ -11,12 +11,13 @@ import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
+from plaudit.feedback import store
 from plaudit.feedback.desk import now
 from plaudit.feedback.web import Auth, create_app
 from plaudit.feedback.web.sessions import Limiter, Session, Signer, digest, password_fits
 from web import project
 from web.conftest import Call, Serve
-from web.staging import PASSWORD, SECRET, Site, auth_of, join
+from web.staging import PASSWORD, SECRET, Site, auth_of, join, locked
 
 
 def test_here_nobody_signs_in_and_elsewhere_everybody_does(serve: Serve, call: Call) -> None:
@@ -283,6 +284,28 @@ def test_a_fault_of_ours_shows_no_traceback(serve: Serve, call: Call, monkeypatc
         assert "secret words" not in answer.text
         assert "Traceback" not in answer.text
         assert "content-security-policy" in answer.headers
+
+
+def test_a_store_that_takes_nothing_is_no_fault_of_what_was_sent(
+    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(store, "SECONDS_TO_WAIT", 0.1)
+    site = serve(open=True)
+    visitor = call(site)
+    page = visitor.get("/rank").text
+    (token,) = re.findall(r'data-token="([^"]+)"', page)
+    (csrf,) = re.findall(r'data-csrf="([0-9a-f]+)"', page)
+    said = {"csrf": csrf, "action": "submit"} | {f"rank-{i}": str(i + 1) for i in range(4)}
+    with locked(site.desk.store.name):
+        for accept in ("application/json", "text/html"):
+            answer = visitor.post(f"/hand-out/{token}", data=said, headers={"accept": accept})
+            assert answer.status_code == 503
+            assert "Nothing was written down" in answer.text
+            assert "feedback.db" not in answer.text
+            assert "lock" not in answer.text
+    assert "feedback.db: nothing was written (database is locked)" in caplog.text
+    assert visitor.post(f"/hand-out/{token}", data=said).status_code == 303
+    assert len(site.desk.judgements()) == 1
 
 
 def test_too_much_is_refused(serve: Serve, call: Call) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import sys
 from pathlib import Path
@@ -85,6 +86,18 @@ def test_a_rejected_demonstration_is_no_data(serve: Serve, call: Call) -> None:
         (path,) = re.findall(r'action="(/hand-out/[^"]+)"', one.get(f"/{place}").text)
         assert one.form(path, dict(data)).status_code == 303
     assert site.desk.demonstrations() == {}
+
+
+def test_a_review_can_be_skipped_on_the_page(serve: Serve, call: Call) -> None:
+    site = serve(open=False, tasks=0)
+    site.desk.add_demonstration_tasks([(project.asked("A river?"), "")])
+    for name in ("ann", "ben"):
+        join(site.desk, name)
+    for name, place, data in (("ann", "write", {"text": "Hm."}), ("ben", "review", {"action": "skip"})):
+        one = call(site, name)
+        (path,) = re.findall(r'action="(/hand-out/[^"]+)"', one.get(f"/{place}").text)
+        assert one.form(path, dict(data)).status_code == 303
+    assert site.desk.progress_all().demonstrations == {"proposed": 1}
 
 
 def test_a_contest_is_blind(serve: Serve, visit: Visit) -> None:
@@ -179,7 +192,7 @@ def ranks(*places: int) -> dict[str, object]:
         ({"rank-0": "1" * 5000}, "from 1 to 4"),
         ({"rank-0": "²"}, "from 1 to 4"),
         ({**ranks(1, 2, 3, 4), "strength": "1e300"}, "strength"),
-        ({**ranks(1, 2, 3, 4), "rate-0-1": "6"}, "from 1 to 5"),
+        ({**ranks(1, 2, 3, 4), "rate-1-helpful": "6"}, "from 1 to 5"),
         ({**ranks(1, 2, 3, 4), "rationale": "x" * 100_001}, "at most 100000 characters"),
     ],
 )
@@ -191,6 +204,34 @@ def test_an_answer_that_makes_no_sense(serve: Serve, call: Call, data: dict[str,
     assert answer.status_code == 422
     assert words in answer.text
     assert site.desk.judgements() == []
+
+
+def test_ratings_are_of_the_aspects_that_were_on_the_page(serve: Serve, call: Call) -> None:
+    site = serve(tasks=1, aspects=["helpful", "harmless"])
+    visitor = call(site)
+    page = visitor.get("/rank").text
+    (path,) = re.findall(r'action="(/hand-out/[^"]+)"', page)
+    names = re.findall(r'name="(rate-[^"]+)" value="1"', page)
+    assert len(names) == 8
+    # card by card the first aspect, then the second
+    given = {name: ("5", "2")[place % 2] for place, name in enumerate(names)}
+    changed = visitor.patch("/api/v1/admin/settings", json={"aspects": ["harmless", "honest"]})
+    assert changed.status_code == 200
+    answer = visitor.form(path, {"action": "submit", **ranks(1, 2, 3, 4), **given})
+    assert answer.status_code == 303
+    (one,) = site.desk.judgements()
+    assert one.ratings == {"harmless": (2.0, 2.0, 2.0, 2.0)}
+
+
+def test_an_aspect_may_be_called_anything(serve: Serve, call: Call) -> None:
+    site = serve(tasks=1, aspects=['honest & "true"'])
+    visitor = call(site)
+    page = visitor.get("/rank").text
+    (path,) = re.findall(r'action="(/hand-out/[^"]+)"', page)
+    names = [html.unescape(name) for name in re.findall(r'name="(rate-[^"]+)" value="4"', page)]
+    data = {"action": "submit", **ranks(1, 2, 3, 4), **dict.fromkeys(names, "4")}
+    assert visitor.form(path, data).status_code == 303
+    assert site.desk.judgements()[0].ratings == {'honest & "true"': (4.0, 4.0, 4.0, 4.0)}
 
 
 def test_the_same_answer_twice_is_one_and_seconds_stay_sensible(serve: Serve, call: Call) -> None:

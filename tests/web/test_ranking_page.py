@@ -6,12 +6,13 @@ import re
 from datetime import timedelta
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
+from plaudit.feedback import store
 from plaudit.types import Judgement
 from web import project
 from web.conftest import Call, Serve, Visit
-from web.staging import Site, join, start
+from web.staging import Site, join, locked, start
 
 
 def token(page: Page) -> str:
@@ -274,6 +275,65 @@ def test_the_server_goes_away_and_comes_back(serve: Serve, visit: Visit) -> None
         assert len(wait_until_judged(page, site, 1)) == 1
     finally:
         again.stop()
+
+
+def test_an_answer_is_kept_while_the_store_takes_nothing(
+    serve: Serve, visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "SECONDS_TO_WAIT", 0.1)
+    site = serve(tasks=3)
+    page = visit(site, may_complain=True)
+    page.wait_for_load_state("networkidle")
+    before = token(page)
+    with locked(site.desk.store.name):
+        with page.expect_response(f"**/hand-out/{before}") as refused:
+            for key in ("1", "2", "3", "4", "Enter"):
+                page.keyboard.press(key)
+        assert refused.value.status == 503
+        wait_for_next(page, before)
+        assert page.evaluate(UNSENT) == 1
+    assert len(wait_until_judged(page, site, 1)) == 1
+    settle(page)
+
+
+def test_an_answer_is_kept_whatever_stands_in_between(serve: Serve, visit: Visit) -> None:
+    site = serve(tasks=3)
+    page = visit(site, may_complain=True)
+    page.wait_for_load_state("networkidle")
+    said = [
+        {"status": 404, "content_type": "text/html", "body": "<h1>no such backend</h1>"},
+        {"status": 400, "content_type": "application/json", "body": '{"error": "a fault of the server"}'},
+    ]
+    refusals = iter(said)
+
+    def in_between(route: Route) -> None:
+        refusal = next(refusals, None)
+        if refusal is None:
+            route.continue_()
+        else:
+            route.fulfill(**refusal)
+
+    page.route("**/hand-out/*", in_between)
+    for key in ("1", "2", "3", "4", "Enter"):
+        page.keyboard.press(key)
+    assert len(wait_until_judged(page, site, 1)) == 1
+    assert next(refusals, None) is None
+    settle(page)
+
+
+def test_answers_arrive_though_the_browser_keeps_nothing_more(serve: Serve, visit: Visit) -> None:
+    site = serve(tasks=3)
+    page = visit(site)
+    for key in ("1", "2", "3", "4", "Enter"):
+        page.keyboard.press(key)
+    wait_until_judged(page, site, 1)
+    settle(page)  # an empty shelf is what the browser still holds when it is full
+    page.evaluate("() => { Storage.prototype.setItem = () => { throw new DOMException('', 'QuotaExceededError'); }; }")
+    before = token(page)
+    for key in ("4", "3", "2", "1", "Enter"):
+        page.keyboard.press(key)
+    wait_for_next(page, before)
+    assert len(wait_until_judged(page, site, 2)) == 2
 
 
 def test_a_lease_that_ran_out_and_was_given_away(serve: Serve, visit: Visit, call: Call) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from plaudit.cli.shell import Debug, errors_in_one_line, say, stop
 from plaudit.terminal import printable
-from plaudit.types import InputError
+from plaudit.types import MOST_RANKED, InputError
 
 if TYPE_CHECKING:
     from plaudit.feedback.desk import Desk
@@ -193,7 +193,9 @@ def import_(
             for sensitive, part in by_cover(found, recipe, lambda j: j.prompt):
                 ranked = [(one.prompt, one.responses) for one in part]
                 added += desk.add_tasks("ranking", ranked, round=newest, sensitive=sensitive)
-            say(f"{len(set(added))} tasks to rank")
+            crowded = any(len(one.responses) > MOST_RANKED for one in found)
+            some = f"; of a prompt's responses at most {MOST_RANKED} are shown, drawn at random" if crowded else ""
+            say(f"{len(set(added))} tasks to rank{some}")
         else:
             say(f"{desk.take_over(found, kind=IMPORTED)} judgements taken over; {len(found)} in {file}")
 

@@ -37,12 +37,12 @@ class Demonstrations(Queue):
         answer: Answer,
         settings: Settings,
     ) -> Demonstration | None:
-        if task.kind == "review":
-            return self._reviewed(session, hand, task, person, answer)
         if "skip" in answer.flags:  # somebody else may know
             if hand.takes_place:
                 task.taken -= 1
             return None
+        if task.kind == "review":
+            return self._reviewed(session, hand, task, person, answer)
         if not answer.text.strip():
             raise BadAnswer("the answer is empty: write one, or skip the task")
         earlier = _earlier(session, hand)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from datetime import datetime
 from statistics import median
 from typing import Any, Literal, cast
 
@@ -28,8 +29,9 @@ from plaudit.feedback.records import (
     TaskRow,
     TaskState,
 )
-from plaudit.feedback.room import Room
+from plaudit.feedback.room import Room, now
 from plaudit.feedback.rows import demonstration_of_row, judgements_of
+from plaudit.feedback.store import Store
 from plaudit.types import Demonstration, Judgement
 
 COUNTED = (PERSON, IMPORTED)
@@ -37,11 +39,18 @@ COUNTED = (PERSON, IMPORTED)
 _FEW_TASKS = 1000
 _PACE_OF = 200
 """Newest submissions whose median time is shown."""
+_LOOKED_AT_AFTER = 10
+"""Submissions of a person between two looks at how many places the whole has filled."""
 
 
 class Office(Room):
     _figures: tuple[object, Figures] | None = None
     _tally: tuple[float, ProjectProgress] | None = None
+
+    def __init__(self, store: Store, *, clock: Callable[[], datetime] = now) -> None:
+        super().__init__(store, clock=clock)
+        self._looked: dict[int, tuple[int, int]] = {}
+        """Account -> (his submissions, places that were filled) when the whole was last looked at for him."""
 
     # -- progress -----------------------------------------------------------------------------------------------
 
@@ -55,14 +64,26 @@ class Office(Room):
             seconds = [one for one in session.scalars(newest) if one is not None]
             settings = self._settings(session)
             whole = self._recent_tally(session, settings)
+            done = session.scalar(first) or 0
             return Progress(
-                done=session.scalar(first) or 0,
+                done=done,
                 mine_today=session.scalar(first.where(hand.submitted >= midnight)) or 0,
-                left=max(0, whole.wanted - whole.done),
+                left=self._left(account, done, whole),
                 median_seconds=median(seconds) if seconds else None,
                 quota=settings.quota,
                 finished=whole.finished,
             )
+
+    def _left(self, account: int, done: int, whole: ProjectProgress) -> int:
+        """Places to be filled, as he is told. Were the true number told after each submission, it would fall after all
+        but gold and repeats, which he is not to know: so each counts as one, until the whole is looked at again."""
+        if whole.finished:
+            return max(0, whole.wanted - whole.done)
+        then, filled = self._looked.get(account, (done, whole.done))
+        if done - then >= _LOOKED_AT_AFTER or whole.done < filled:  # fewer than before: the round is another one
+            then, filled = done, whole.done
+        self._looked[account] = then, filled
+        return max(1, whole.wanted - filled - (done - then))
 
     def _recent_tally(self, session: Session, settings: Settings) -> ProjectProgress:
         """How far the whole is; of a large project it may be a second old, since everybody asks after every task."""

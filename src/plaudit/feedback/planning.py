@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
+from random import Random
 from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
@@ -29,7 +30,7 @@ from plaudit.feedback.rows import (
     response_id,
     texts_of,
 )
-from plaudit.types import Judgement, Prompt, Response
+from plaudit.types import MOST_RANKED, Judgement, Prompt, Response
 
 RANGES: Mapping[str, tuple[float, float]] = {
     "overlap": (1, 1000),
@@ -41,7 +42,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "adjudicate_below": (0, 1),
     "quota": (1, 10**9),
     "random_share": (0, 0.9),
-    "shown": (2, 1000),
+    "shown": (2, MOST_RANKED),
 }
 """Of the settings that are numbers: the least and the most."""
 _AT_ONCE = 500
@@ -60,7 +61,8 @@ class Planning(Room):
     ) -> list[int]:
         """Tasks to rank (or to compare blind), each with as many places as the overlap. Returns their ids.
 
-        The same task again is the same task. Rankings of a later round close what is open of earlier ones.
+        The same task again is the same task, open again where it was closed and its round is still the newest.
+        Rankings of a later round close what is open of earlier ones.
         """
         tasks = [(prompt, list(responses)) for prompt, responses in tasks]
         with self.store.write() as session:
@@ -79,7 +81,10 @@ class Planning(Room):
                     .where(schema.Task.state.in_(("open", "disputed")))
                     .values(state="closed")
                 )
-            return self._put_tasks(session, rows)
+            ids = self._put_tasks(session, rows)
+            if kind == "ranking" and round == newest_round(session):
+                _open_again(session, ids, settings)
+            return ids
 
     def add_gold(
         self, tasks: Iterable[tuple[Prompt, Sequence[Response], Ranking]], *, sensitive: bool = False
@@ -88,6 +93,11 @@ class Planning(Room):
         tasks = [(prompt, list(responses), ranking) for prompt, responses, ranking in tasks]
         for prompt, responses, ranking in tasks:
             check_ranking(ranking, len(responses), f"gold task, prompt {prompt.id}")
+            if len(responses) > MOST_RANKED:
+                raise BadAnswer(
+                    f"gold task, prompt {prompt.id}: {len(responses)} responses, of which people rank at most "
+                    f"{MOST_RANKED} at a time; leave some out"
+                )
             if len(ranking) < 2:
                 raise BadAnswer(f"gold task, prompt {prompt.id}: its answer ties everything, so nothing can be wrong")
         with self.store.write() as session:
@@ -215,7 +225,13 @@ class Planning(Room):
     ) -> dict[str, Any]:
         ids = [response_id(prompt, one) for one in responses]
         key = content_hash([kind, prompt.id, ids, draft, gold])
-        shown = list(drawn(len(ids), settings.shown, settings.seed, prompt)) if kind == "ranking" else None
+        if kind == "contest" or gold is not None:
+            # Whoever reads the page's source sees the stored order: it must not tell which is whose, or the best.
+            order = _shuffled(len(ids), settings.seed, prompt)
+            ids = [ids[index] for index in order]
+            gold = None if gold is None else [sorted(order.index(index) for index in group) for group in gold]
+        many = settings.shown or MOST_RANKED
+        shown = list(drawn(len(ids), many, settings.seed, prompt)) if kind == "ranking" else None
         if gold is not None or shown == [*range(len(ids))]:
             shown = None
         return {
@@ -333,6 +349,12 @@ def _place(seed: int, key: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:4]) >> 1
 
 
+def _shuffled(count: int, seed: int, prompt: Prompt) -> list[int]:
+    order = list(range(count))
+    Random(f"stored {seed} {prompt.id}").shuffle(order)
+    return order
+
+
 def _check_shown(shown: Sequence[int], count: int, task: int) -> None:
     if len(set(shown)) < 2 or len(set(shown)) != len(shown) or not set(shown) <= {*range(count)}:
         raise BadAnswer(f"task {task}: it has {count} responses, of which {list(shown)} cannot be shown")
@@ -344,6 +366,20 @@ def _ids(session: Session, keys: Sequence[str]) -> dict[str, int]:
         part = keys[start : start + _AT_ONCE]
         found |= dict(session.execute(select(schema.Task.key, schema.Task.id).where(schema.Task.key.in_(part))).all())
     return found
+
+
+def _open_again(session: Session, ids: Sequence[int], settings: Settings) -> None:
+    """Rankings of the newest round that were closed, with the places that the settings give them now."""
+    task = schema.Task
+    closed = select(task).where(in_round(newest_round(session)), task.state == "closed").with_for_update()
+    for start in range(0, len(ids), _AT_ONCE):
+        for row in session.scalars(closed.where(task.id.in_(ids[start : start + _AT_ONCE])).order_by(task.id)):
+            # One place more than the overlap is an adjudicator's: it was closed before he had decided.
+            if settings.adjudicate_below is not None and row.wanted == row.done + 1 > settings.overlap:
+                row.state = "disputed"
+            else:
+                row.wanted = max(settings.overlap, row.taken)
+                row.state = "done" if row.done >= row.wanted else "open"
 
 
 def _call_back(session: Session, version: int, overlap: int) -> None:

@@ -14,7 +14,7 @@ from plaudit.feedback.desk import Desk
 from plaudit.feedback.store import Store
 from plaudit.recipe import Recipe
 from plaudit.recipe_file import load_recipe
-from plaudit.types import InputError, Prompt
+from plaudit.types import MOST_RANKED, InputError, Prompt
 
 DATABASE, LOG, RESPONSES = "feedback.db", "judgements.jsonl", "responses.jsonl"
 Item = TypeVar("Item")
@@ -126,7 +126,8 @@ def _settings(recipe: Recipe) -> dict[str, object]:
         "seed": recipe.seed,
         "quota": queue.quota,
         "order": queue.order,
-        "shown": queue.shown,
+        # simulated annotators may be shown more, whose run people take over
+        "shown": None if queue.shown is None else min(queue.shown, MOST_RANKED),
         "random_share": min(0.9, recipe.reward.held_out),
         "gold_share": people.gold_share,
         "repeat_share": people.repeat_share,

@@ -21,6 +21,7 @@ from plaudit.feedback.orders import right_pairs
 from plaudit.feedback.records import HandOut, LeaseLost, NotYours, Purpose, Settings, TaskKind
 from plaudit.feedback.room import Room
 from plaudit.feedback.rows import judgements_of, prompt_of_row, responses_of
+from plaudit.types import MOST_RANKED
 
 ORDER: tuple[TaskKind, ...] = ("review", "ranking", "contest", "demonstration")
 """In which the kinds are handed out where a person takes any."""
@@ -288,7 +289,8 @@ def _his(session: Session, account: int, token: str) -> schema.HandOut:
 
 
 def shown_of(task: schema.Task) -> Sequence[int]:
-    return range(len(task.responses)) if task.shown is None else task.shown
+    """Never more than can be ranked, whatever the store holds."""
+    return (range(len(task.responses)) if task.shown is None else task.shown)[:MOST_RANKED]
 
 
 def responses_in(hand: schema.HandOut, task: schema.Task) -> list[str]:

@@ -60,7 +60,7 @@ class Settings:
     random_share: float = 0.15
     """Of the rankings of an active order: chosen by nobody, so that the judge can be measured on them."""
     shown: int | None = None
-    """Responses that are ranked at a time; None: all there are."""
+    """Responses that are ranked at a time; None: all there are, MOST_RANKED at most."""
     quota: int | None = None
     """Judgements after which a round is done; None: every task by `overlap` people."""
     review_demonstrations: bool = True
@@ -161,7 +161,8 @@ class Progress:
     """His submissions, corrections not counted."""
     mine_today: int
     left: int
-    """Places still to be filled by anybody, within the quota."""
+    """Places still to be filled by anybody, within the quota: by a count of some submissions ago, less his since. So it
+    does not tell gold and repeats, which fill no place."""
     median_seconds: float | None
     quota: int | None
     finished: bool

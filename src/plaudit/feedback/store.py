@@ -31,6 +31,10 @@ _ROWS_AT_ONCE = 1000
 _MIGRATING = threading.Lock()
 
 
+class StoreAway(PlauditError):
+    """The database took nothing: it is locked, full or gone. What was to be written can be written again later."""
+
+
 class Store:
     """Threads may share one. `read` and `write` give a session; leaving a write commits it, an exception undoes it."""
 
@@ -194,7 +198,7 @@ def _clearly(name: str) -> Generator[None]:
     try:
         yield
     except OperationalError as error:
-        raise PlauditError(f"{name}: nothing was written ({_reason(error)})") from error
+        raise StoreAway(f"{name}: nothing was written ({_reason(error)})") from error
 
 
 def _reason(error: DatabaseError) -> str:

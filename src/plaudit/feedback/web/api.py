@@ -225,8 +225,6 @@ def change_settings(request: Request, changes: Annotated[dict[str, Any], Body()]
     known = dataclasses.asdict(room.desk.settings())
     if unknown := sorted(set(changes) - set(known)):
         raise BadAnswer(f"there is no setting {unknown[0]!r}; there are {', '.join(known)}")
-    if "aspects" in changes:
-        changes["aspects"] = tuple(changes["aspects"])
     return dataclasses.asdict(room.change_settings(changes, by=by))
 
 

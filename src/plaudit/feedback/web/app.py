@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from plaudit.feedback.desk import Desk
 from plaudit.feedback.records import BadAnswer, LeaseLost, NotYours
+from plaudit.feedback.store import StoreAway
 from plaudit.feedback.web import administration, api, entry, work
 from plaudit.feedback.web.guard import Guard
 from plaudit.feedback.web.room import Forged, Room, SignInFirst, room_of
@@ -69,6 +70,8 @@ def _status(error: Exception) -> tuple[int, str]:
             return 422, f"{error}"
         case SpeakerAway():
             return 503, f"{error}"
+        case StoreAway():
+            return 503, "Nothing was written down: the store takes nothing just now. Send it again in a minute."
         case PlauditError():
             return 400, f"{error}"
         case RequestValidationError():
@@ -84,6 +87,9 @@ def _sorry(request: Request, error: Exception) -> Response:
     if status == 500:
         # the trace is for the log alone
         LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    elif isinstance(error, StoreAway):
+        # which database, and what is wrong with it, is for whoever runs the page
+        LOG.error("%s %s: %s", request.method, request.url.path, error)
     if request.url.path.startswith("/api/"):
         return JSONResponse({"error": words}, status, {"www-authenticate": "Bearer"} if status == 401 else None)
     if "application/json" in request.headers.get("accept", ""):

@@ -118,9 +118,10 @@ def _strength(form: FormData, settings: Settings, ranking: tuple[tuple[int, ...]
 
 
 def _ratings(form: FormData, hand_out: HandOut, settings: Settings) -> dict[str, tuple[float | None, ...]]:
+    """By the aspects' names: others may be asked for by now than when the page was made."""
     ratings: dict[str, tuple[float | None, ...]] = {}
-    for number, aspect in enumerate(settings.aspects):
-        given = [_whole(form, f"rate-{number}-{i}", RATINGS[0], RATINGS[-1]) for i in range(len(hand_out.responses))]
+    for aspect in settings.aspects:
+        given = [_whole(form, f"rate-{i}-{aspect}", RATINGS[0], RATINGS[-1]) for i in range(len(hand_out.responses))]
         if any(value is not None for value in given):
             ratings[aspect] = tuple(None if value is None else float(value) for value in given)
     return ratings

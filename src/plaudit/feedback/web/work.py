@@ -12,10 +12,9 @@ from plaudit.data.conversation import clean_text, prompt_of
 from plaudit.feedback.records import Account, BadAnswer, HandOut, Progress
 from plaudit.feedback.web.forms import FLAGS, RATINGS, STRENGTHS, Said, answer_of, said_before
 from plaudit.feedback.web.room import KINDS, PLACES, Form, Room, field, room_of
-from plaudit.types import Demonstration, Message
+from plaudit.types import MOST_RANKED, Demonstration, Message
 
 router = APIRouter(include_in_schema=False)
-MOST_ANSWERS = 9
 LONGEST_PROMPT = 20_000
 
 
@@ -51,7 +50,7 @@ def live(request: Request) -> Response:
     waiting = room.desk.next_task(me.id, ("live",))
     if waiting is not None:
         return show(request, room, me, waiting)
-    return room.page(request, "live.html", me=me, place="live", progress=room.desk.progress(me.id), most=MOST_ANSWERS)
+    return room.page(request, "live.html", me=me, place="live", progress=room.desk.progress(me.id), most=MOST_RANKED)
 
 
 @router.post("/live")
@@ -66,8 +65,8 @@ def _ask(request: Request, room: Room, text: str, count: str) -> Response:
         raise BadAnswer("the page was started without --live")
     if not text.strip() or len(text) > LONGEST_PROMPT:
         raise BadAnswer(f"a prompt has between 1 and {LONGEST_PROMPT} characters")
-    if count not in [str(i) for i in range(2, MOST_ANSWERS + 1)]:
-        raise BadAnswer(f"between 2 and {MOST_ANSWERS} answers can be ranked")
+    if count not in [str(i) for i in range(2, MOST_RANKED + 1)]:
+        raise BadAnswer(f"between 2 and {MOST_RANKED} answers can be ranked")
     prompt = prompt_of([Message(role="user", content=clean_text(text.replace("\r\n", "\n").strip()))])
     responses = room.speaker.answers(prompt.messages, int(count))
     room.desk.propose(me.id, prompt, responses)

@@ -5,6 +5,10 @@ import { account, csrf, store, toast } from "./page.js";
 
 const SHELF = `unsent.${account}`;
 const LONGEST_WAIT = 30;
+// The page's own word (in JSON) that this answer can never be taken. Whatever else goes wrong is the server's matter, or
+// that of a proxy in between, and may be put right.
+const REFUSED = [403, 404, 409, 422];
+const TOO_LONG = 413;
 let sending = false;
 let wait = 0;
 let timer = 0;
@@ -47,15 +51,16 @@ async function post({ token, body }) {
       headers: { "X-CSRF-Token": csrf, Accept: "application/json" },
     });
   } catch { told(null); return false; }
-  if (answer.status >= 500 || answer.status === 429) { told(null); return false; }
   const said = await answer.json().catch(() => ({}));
   if (answer.status === 401 || (answer.status === 403 && /out of date/.test(said.error ?? ""))) {
     toast("You are signed out. Sign in again: your answers are kept on this computer.", 30);
     told(null);
     return false;
   }
+  const refused = answer.status === TOO_LONG || (REFUSED.includes(answer.status) && said.error !== undefined);
+  if (!answer.ok && !refused) { told(null); return false; }
   store.set(SHELF, unsent().filter((one) => one.token !== token));
-  if (!answer.ok) toast(`One answer was not taken: ${said.error ?? answer.statusText}`, 12);
+  if (refused) toast(`One answer was not taken: ${said.error ?? answer.statusText}`, 12);
   told(said.progress ?? null);
   return true;
 }

@@ -10,25 +10,31 @@ export function toast(words, seconds = 6) {
   setTimeout(() => line.remove(), seconds * 1000);
 }
 
-// localStorage may be full, or forbidden: then things are remembered until the page is left.
+// localStorage may be full, or forbidden: what it does not take is remembered until the page is left, and counts before
+// the older value that may still lie there.
 const memory = new Map();
 export const store = {
   get(key, otherwise) {
+    if (memory.has(key)) return memory.get(key);
     try {
       const text = localStorage.getItem(`plaudit.${key}`);
-      return text === null ? memory.get(key) ?? otherwise : JSON.parse(text);
-    } catch { return memory.get(key) ?? otherwise; }
+      return text === null ? otherwise : JSON.parse(text);
+    } catch { return otherwise; }
   },
   set(key, value) {
-    memory.set(key, value);
-    try { localStorage.setItem(`plaudit.${key}`, JSON.stringify(value)); } catch { /* kept in memory */ }
+    try {
+      localStorage.setItem(`plaudit.${key}`, JSON.stringify(value));
+      memory.delete(key);
+    } catch { memory.set(key, value); }
   },
   remove(key) {
     memory.delete(key);
     try { localStorage.removeItem(`plaudit.${key}`); } catch { /* nothing was there */ }
   },
   keys() {
-    try { return Object.keys(localStorage).filter((k) => k.startsWith("plaudit.")).map((k) => k.slice(8)); } catch { return [...memory.keys()]; }
+    let stored = [];
+    try { stored = Object.keys(localStorage).filter((k) => k.startsWith("plaudit.")).map((k) => k.slice(8)); } catch { /* forbidden */ }
+    return [...new Set([...memory.keys(), ...stored])];
   },
 };
 
