@@ -430,7 +430,8 @@ def test_who_has_done_all_the_gold_before_it_was_a_qualification_is_decided_on(
     work = desk.add_tasks("ranking", desks.tasks(30))
     (ada,) = people(desk, "Ada")
     for _ in range(20):
-        desk.submit(ada, take(desk, ada).token, answer(*ranking))
+        hand = take(desk, ada)
+        desk.submit(ada, hand.token, answer_to(hand, *ranking))
     desk.change_settings({"qualification": 2})
     hand = desk.next_task(ada)
     assert desk.account(ada).qualified is passes  # pyright: ignore
