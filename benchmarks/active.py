@@ -24,9 +24,8 @@ from typing import Any
 
 import numpy as np
 from bench import WORK, say
-from matplotlib import rc_context
 from matplotlib.figure import Figure
-from study import Record, Study, shown, t_interval, table
+from study import Record, Study, draw, shown, t_interval, table
 from teacher import Teacher
 
 from plaudit import Recipe, load_recipe, run_act
@@ -98,12 +97,8 @@ def judged(recipe: Recipe, way: str, many: int, teacher: Teacher) -> list[Judgem
     staged, control = way in ("active", "members"), way in ("members", "wide")
     queue = recipe.feedback.queue.model_copy(update={"order": "active" if staged else "random", "quota": many})
     recipe = recipe.model_copy(update={"feedback": recipe.feedback.model_copy(update={"queue": queue})})
-    if control:  # answers alone are wanted; what is asked about them is not the run's to say
-        run_act(asking_little(recipe), "sft", quiet=True)
-        run_act(asking_little(recipe), "sample", quiet=True)
-    else:
-        run_act(recipe, "sft", quiet=True)
-        run_act(recipe, "sample", quiet=True)
+    for act in ("sft", "sample"):  # of a control the answers alone are wanted: what is asked is not the run's to say
+        run_act(asking_little(recipe) if control else recipe, act, quiet=True)
     folder = recipe.out / recipe.name
     log = folder / "judgements.jsonl"
     if control:
@@ -252,10 +247,7 @@ def plot(summary: Record, path: Path) -> None:
     axis.set_ylabel("pairs in the order of the truth")
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with rc_context({"svg.hashsalt": path.stem}):
-        figure.savefig(path, format="svg", metadata={"Date": None})
-    say(f"drawn in {path}")
+    draw(figure, path)
 
 
 LABELS = {

@@ -22,13 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 from bench import WORK, run_process, say
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 from prepare import FIRST_WORD, LAST_WORD, default_depth, load_chat, pad_unlike
 from scipy.stats import linregress
 from scipy.stats import t as student
 from settings import Scale
-from study import Record, Study, model_of, shown, table
+from study import Record, Study, draw, model_of, shown, table
 from transformers import AutoConfig
 
 from plaudit.evaluation.plots import SERIES_COLOURS
@@ -111,10 +110,7 @@ def plot(summary: Record, path: Path) -> None:
         axis.set_ylim(bottom=0)
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False, fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with rc_context({"svg.hashsalt": path.stem}):
-        figure.savefig(path, format="svg", metadata={"Date": None})
-    say(f"drawn in {path}")
+    draw(figure, path)
 
 
 def scaling_table(summary: Record) -> str:

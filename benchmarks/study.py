@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import RESULTS, WORK, run_process, say
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 from scipy.stats import t as student
 
 Record = dict[str, Any]
@@ -125,6 +127,14 @@ def shown(figure: Mapping[str, Any], digits: int = 3) -> str:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def draw(figure: Figure, path: Path) -> None:
+    """As an SVG that is the same to the byte whenever it is drawn."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with rc_context({"svg.hashsalt": path.stem}):
+        figure.savefig(path, format="svg", metadata={"Date": None})
+    say(f"drawn in {path}")
 
 
 # -- models on the command line -------------------------------------------------------------------------------------

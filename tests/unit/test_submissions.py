@@ -150,29 +150,20 @@ def test_one_answer_is_corrected_once(desk: Desk, ada: int) -> None:
     desk.change_settings({"lease_seconds": 60})
     desk.add_tasks("ranking", desks.tasks(1))
     say(desk, ada, answer(0, 1, 2))
-    first = desk.undo(ada)
-    assert first is not None
-    clock.forward(61)
-    assert desk.next_task(ada) is None
-    second = desk.undo(ada)
-    assert second is not None
-    corrected = desk.submit(ada, first.token, answer(2, 1, 0))
-    with pytest.raises(LeaseLost, match="corrected this answer already"):
-        desk.submit(ada, second.token, answer(1, 0, 2))
-    assert desk.judgements() == [corrected]
-    desk.release(ada, second.token)
-    assert desk.next_task(ada) is None
-    # The other way round.
-    again = desk.undo(ada)
-    assert again is not None
-    clock.forward(61)
-    assert desk.next_task(ada) is None
-    newest = desk.undo(ada)
-    assert newest is not None
-    corrected = desk.submit(ada, newest.token, answer(0, 1, 2))
-    with pytest.raises(LeaseLost, match="corrected this answer already"):
-        desk.submit(ada, again.token, answer(1, 0, 2))
-    assert desk.judgements() == [corrected]
+    for earlier_first, ranking in ((True, (2, 1, 0)), (False, (0, 1, 2))):
+        earlier = desk.undo(ada)
+        clock.forward(61)
+        assert desk.next_task(ada) is None
+        later = desk.undo(ada)
+        assert earlier is not None
+        assert later is not None
+        sent, left = (earlier, later) if earlier_first else (later, earlier)
+        corrected = desk.submit(ada, sent.token, answer(*ranking))
+        with pytest.raises(LeaseLost, match="corrected this answer already"):
+            desk.submit(ada, left.token, answer(1, 0, 2))
+        assert desk.judgements() == [corrected]
+        desk.release(ada, left.token)
+        assert desk.next_task(ada) is None
 
 
 def test_what_he_took_back_comes_before_what_lies_ready(desk: Desk, ada: int) -> None:
