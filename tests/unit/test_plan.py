@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 import tiny
 from plaudit.cli import app
 from plaudit.cli.shell import DOES_NOT_FIT
+from plaudit.data.chat import Chat
+from plaudit.material import Material
 from plaudit.models import costs
 from plaudit.models.costs import Network, network_of
 from plaudit.models.sequences import predicting_states
@@ -188,10 +190,14 @@ def test_a_classifier_that_pays_is_counted(tmp_path: Path) -> None:
     weights = sum(p.numel() for p in made.parameters())
     assert ready.memory["reward, a classifier"] == weights * 4
     assert "reward, a classifier" not in own.memory
-    rows = 8 * (ready.flops["reward"] / 2 / (weights - made.get_input_embeddings().weight.numel()) / 8)
-    ppo = tiny.recipe(tmp_path, folder).ppo
-    lines = ppo.prompts_per_step * ppo.responses_per_prompt
-    assert lines * (ppo.max_new_tokens + 1) < rows < lines * (ppo.max_new_tokens + 20)
+    recipe = tiny.recipe(tmp_path, folder)
+    chat = Chat.load(str(folder))
+    lengths = [len(chat.prompt_ids(prompt)) for prompt in Material(recipe).ppo_prompts(chat, 0)]
+    # Each response behind its prompt, two operations for each weight that multiplies (an embedding is looked up).
+    tokens = recipe.ppo.prompts_per_step * recipe.ppo.responses_per_prompt
+    tokens *= sum(lengths) / len(lengths) + recipe.ppo.max_new_tokens
+    multiplied = sum(p.numel() for name, p in made.named_parameters() if "embed_tokens" not in name)
+    assert ready.flops["reward"] == pytest.approx(2 * multiplied * tokens)
     assert ready.seconds["reward"] > 0
 
 
