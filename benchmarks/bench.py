@@ -1,12 +1,14 @@
 """Plaudit against what a user could pick instead: time and memory, side by side.
 
     python benchmarks/bench.py --model DIR [--data DIR] [--runs 3] [--only ppo_update,generation]
+    python benchmarks/bench.py --random qwen2-1.5b     # of this shape, as for the rows of a CUDA machine
     python benchmarks/bench.py --quick        # a tiny random model, one run: does everything still work?
 
 Prints one table and writes benchmarks/results/cpu.json (cuda.json on a CUDA machine). Every measurement has a process
 of its own; all sides of a family take turns, so that a machine that grows slower is slower for everybody. `ratio` says
 how many times faster Plaudit is, `memory_ratio` how much of the peer's peak memory it needs. The peers live in
-environments of their own under benchmarks/.peers, made on demand.
+environments of their own under benchmarks/.peers, made on demand. On a machine that reaches no registry, bring them:
+`pip install --target DIR/trl-1.12.0 trl==1.12.0 ...`, and `--peers DIR`.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from environments import ROOM, python_of
-from settings import CPU, CUDA, QUICK, ROWS, SIDES, SIZES, UNITS, Row, Scale, Side
+from environments import ROOM, paths_of, python_of
+from settings import CPU, CUDA, QUICK, RANDOM_MODELS, ROWS, SIDES, SIZES, UNITS, Row, Scale, Side
 
 HERE = Path(__file__).resolve().parent
 WORK = ROOM / "work"
@@ -46,6 +48,7 @@ class Model:
     name: str
     folder: str
     scale: Scale
+    peers: Path | None
     prepared: Record = field(default_factory=dict)
 
     @property
@@ -56,7 +59,9 @@ class Model:
 # -- processes ------------------------------------------------------------------------------------------------------
 
 
-def run_process(module: str, task: Record, *, python: Path | str = sys.executable) -> Record:
+def run_process(
+    module: str, task: Record, *, python: Path | str = sys.executable, first_path: Path | None = None
+) -> Record:
     """Run one module on one task, in a fresh process and an empty folder; returns what it wrote."""
     folder = WORK / "run"
     shutil.rmtree(folder, ignore_errors=True)
@@ -67,7 +72,7 @@ def run_process(module: str, task: Record, *, python: Path | str = sys.executabl
         code = subprocess.run(
             [str(python), "-m", module, str(folder / "task.json")],
             cwd=folder,
-            env=environment(),
+            env=environment(first_path),
             stdout=log,
             stderr=subprocess.STDOUT,
         ).returncode
@@ -77,12 +82,14 @@ def run_process(module: str, task: Record, *, python: Path | str = sys.executabl
     return json.loads(result.read_text())
 
 
-def environment() -> dict[str, str]:
-    paths = [str(HERE), os.environ.get("PYTHONPATH", "")]
+def environment(first_path: Path | None) -> dict[str, str]:
+    paths = [*([] if first_path is None else [str(first_path)]), str(HERE), os.environ.get("PYTHONPATH", "")]
     return os.environ | {
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        # Else memory that is free in pieces too small would decide what fits; without a GPU it says nothing.
+        "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
     }
 
 
@@ -96,8 +103,11 @@ def measure(side: Side, model: Model, run: int) -> Record:
         "run": run,
         **side.options,
     }
-    python = python_of(side.trl) if side.trl else sys.executable
-    return run_process(side.module, task, python=python)
+    if side.trl is None:
+        return run_process(side.module, task)
+    if model.peers is not None:
+        return run_process(side.module, task, first_path=paths_of(side.trl, model.peers))
+    return run_process(side.module, task, python=python_of(side.trl))
 
 
 # -- what is measured -----------------------------------------------------------------------------------------------
@@ -106,13 +116,13 @@ def measure(side: Side, model: Model, run: int) -> Record:
 def models_for(arguments: argparse.Namespace, *, cuda: bool) -> list[Model]:
     scale = QUICK if arguments.quick else CUDA if cuda else CPU
     models: list[Model] = []
-    if arguments.quick or cuda:
-        name = "tiny-llama" if arguments.quick else "qwen2-1.5b"
+    for name in ["tiny-llama"] if arguments.quick else arguments.random:
         folder = str(WORK / name)
-        run_process("prepare", {"side": "random_model", "name": name, "model_to": folder})
-        models.append(Model(name, folder, scale))
+        run_process("prepare", {"side": "random_model", "name": name, "model_to": folder, "dtype": scale.dtype})
+        models.append(Model(name, folder, scale, arguments.peers))
     if arguments.model and not arguments.quick:
-        models.append(Model(arguments.model.resolve().name, str(arguments.model.resolve()), scale))
+        path = arguments.model.resolve()
+        models.append(Model(path.name, str(path), scale, arguments.peers))
     return models
 
 
@@ -174,7 +184,7 @@ def row_of(row: Row, model: Model, found: dict[str, list[Record]], machine: Reco
         "ours_runs": [record["value"] for record in ours],
         "peer_runs": [record["value"] for record in peer],
         "dtype": sizes["dtype"],
-        **{name: sizes[name] for name in SIZES[row.family]},
+        **{name: sizes[name] for name in (*SIZES[row.family], "peer_micro_batch") if name in sizes},
         **{key: ours[0][key] for key in ("split_depth",) if key in ours[0]},
         **{
             key: pair(ours, peer, key)
@@ -239,6 +249,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Plaudit against its peers: time and memory.")
     parser.add_argument("--model", type=Path, help="a model folder (SmolLM2-135M-Instruct for the published table)")
     parser.add_argument("--data", type=Path, help="folder with sft/ and hh/; without it those rows use random tokens")
+    parser.add_argument("--random", nargs="+", default=[], choices=sorted(RANDOM_MODELS), help="shapes, random weights")
+    parser.add_argument("--peers", type=Path, help="a folder with the peers, where they cannot be installed")
     parser.add_argument("--runs", type=int, default=3, help="processes per side (default 3)")
     parser.add_argument("--only", default="", help="names of rows, with commas: " + ", ".join(r.name for r in ROWS))
     parser.add_argument("--quick", action="store_true", help="a tiny random model, one run, results under .peers")
@@ -246,8 +258,10 @@ def parse() -> argparse.Namespace:
     unknown = set(filter(None, arguments.only.split(","))) - {row.name for row in ROWS}
     if unknown:
         parser.error(f"no such rows: {', '.join(sorted(unknown))}")
-    if not arguments.quick and (arguments.model is None or not (arguments.model / "config.json").is_file()):
-        parser.error("--model names no model folder (or use --quick)")
+    if not arguments.quick and arguments.model is None and not arguments.random:
+        parser.error("name a model folder with --model, or a shape with --random (or use --quick)")
+    if arguments.model is not None and not (arguments.model / "config.json").is_file():
+        parser.error(f"--model: {arguments.model} is no model folder")
     if arguments.data is not None and not arguments.data.is_dir():
         parser.error(f"--data: there is no folder {arguments.data}")
     return arguments
@@ -259,7 +273,11 @@ def main() -> int:
     rows = [row for row in ROWS if not arguments.only or row.name in arguments.only.split(",")]
     machine = run_process("prepare", {"side": "facts"})
     for trl in sorted({SIDES[row.peer].trl or "" for row in rows} - {""}):
-        python_of(trl)
+        if arguments.peers is None:
+            python_of(trl)
+        elif not paths_of(trl, arguments.peers).is_dir():
+            say(f"error: --peers: there is no {paths_of(trl, arguments.peers)}")
+            return 2
     name = "quick" if arguments.quick else "cuda" if machine["cuda"] else "cpu"
     path = (WORK if arguments.quick else RESULTS) / f"{name}.json"
     done: list[Record] = []

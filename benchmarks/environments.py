@@ -11,6 +11,11 @@ ROOM = Path(__file__).parent / ".peers"
 COMMON = ("torch==2.13.0", "transformers>=5,<6", "datasets", "peft", "accelerate", "pandas")
 
 
+def paths_of(trl: str, ready: Path) -> Path:
+    """Where this version of TRL lies among peers that were brought along: what `pip install --target` leaves."""
+    return ready / f"trl-{trl}"
+
+
 def python_of(trl: str) -> Path:
     """The interpreter of the environment that has this version of TRL."""
     folder = ROOM / f"trl-{trl}"

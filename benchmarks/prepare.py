@@ -55,8 +55,8 @@ def random_model(task: dict[str, Any]) -> dict[str, Any]:
     folder = Path(task["model_to"])
     ids = {"bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0}
     config = AutoConfig.for_model(shape.pop("kind"), **shape, **ids)
-    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    AutoModelForCausalLM.from_config(config, dtype=dtype).save_pretrained(folder)
+    with device():
+        AutoModelForCausalLM.from_config(config, dtype=getattr(torch, task["dtype"])).save_pretrained(folder)
     words = {"<pad>": 0, "<end>": 1, "<unk>": 2} | {f"w{i}": i for i in range(3, shape["vocab_size"])}
     core = Tokenizer(WordLevel(words, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

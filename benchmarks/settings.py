@@ -30,13 +30,22 @@ class Scale:
     """Longer pairs are left out (demonstrations: twice as long)."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class CardScale(Scale):
+    """On a card, whose memory is another for each side."""
+
+    peer_micro_batch: int
+    """Rows of TRL's PPO at a time: it trains two whole networks."""
+
+
 CPU = Scale(dtype="float32", batch=16, prompt=64, response=32, micro_batch=16)
-CUDA = Scale(
+CUDA = CardScale(
     dtype="bfloat16",
     batch=64,
     prompt=256,
     response=256,
-    micro_batch=16,
+    micro_batch=32,
+    peer_micro_batch=8,
     generation_limit=256,
     long_limit=1024,
     examples=512,
@@ -80,6 +89,17 @@ RANDOM_MODELS: dict[str, dict[str, Any]] = {
         "num_attention_heads": 8,
         "num_key_value_heads": 4,
         "max_position_embeddings": 2048,
+        "tie_word_embeddings": True,
+    },
+    "smollm2-135m": {
+        "kind": "llama",
+        "vocab_size": 49152,
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "max_position_embeddings": 8192,
         "tie_word_embeddings": True,
     },
     "qwen2-1.5b": {

@@ -156,5 +156,5 @@ def model_of(arguments: argparse.Namespace, parser: argparse.ArgumentParser, *, 
         parser.error("--model names no model folder (or use --quick)")
     folder = WORK / random
     if not (folder / "config.json").is_file():
-        run_process("prepare", {"side": "random_model", "name": random, "model_to": str(folder)})
+        run_process("prepare", {"side": "random_model", "name": random, "model_to": str(folder), "dtype": "float32"})
     return str(folder)

@@ -116,7 +116,7 @@ def adapter(model: nn.Module, **more: Any) -> LoraConfig:
 
 def config_of(task: dict[str, Any]) -> PPOConfig:
     scale = task["scale"]
-    batch, micro = scale["batch"], scale["micro_batch"]
+    batch, micro = scale["batch"], scale.get("peer_micro_batch", scale["micro_batch"])
     settings: dict[str, Any] = {"missing_eos_penalty": 1.0} | task.get("settings", {})
     return PPOConfig(
         output_dir=task["folder"],

@@ -103,7 +103,7 @@ def make_plan(recipe: Recipe) -> Plan:
         size=dtype.itemsize,
         on_cpu=device.type == "cpu",
         packs=packs,
-        fused=packs and may_be_fused(model),
+        fused=recipe.model.quantise == "none" and may_be_fused(model),
     )
     add_time(plan, recipe, network, prompt=sum(lengths) / len(lengths))
     if recipe.ppo.reward is not None:
@@ -145,7 +145,7 @@ def add_memory(
 ) -> None:
     """Fill in `plan.memory`, in bytes; `size` is that of a weight, `longest` the longest prompt in tokens. `packs`:
     frozen weights are packed for the processor, above the split for both ways. `fused`: adapters may be trained by the
-    fast layers."""
+    fast layers, whose frozen ones decode too."""
     ppo, depth, checkpointing = recipe.ppo, recipe.model.split_depth, recipe.model.activation_checkpointing
     rows = ppo.prompts_per_step * ppo.responses_per_prompt
     line = longest + ppo.max_new_tokens
@@ -163,7 +163,7 @@ def add_memory(
     plan.memory = {
         "program": PROGRAM_BYTES,
         "trunk, frozen": (weights + network.other_weights - packed) * size + packed * BYTES_PER_WEIGHT,
-        "decoder (a fused copy of the layers)": weights * size,
+        "decoder (a fused copy of the layers)": (weights if packs or not fused else top * network.layer_weights) * size,
         "frozen weights, packed": packs * 2 * (top * network.linear_weights + network.head_weights) * size,
         "policy and value, with gradient and Adam": trained * 16,
         "judge": judge * 4,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from plaudit.models.cache import KeyValues
+from plaudit.models.cache import KeyValues, KeyValuesOfCPU, KeyValuesOfGPU
 
 ROWS, HEADS, GROUP, WIDTH, PLACES = 3, 2, 3, 4, 9
 LENGTHS = (4, 6, 1)
@@ -34,9 +34,17 @@ def past(generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
     ]
 
 
-def filled(rows: list[tuple[Tensor, Tensor]], dtype: torch.dtype) -> KeyValues:
+def empty(kind: type[KeyValues], dtype: torch.dtype) -> KeyValues:
+    """The GPU's kind takes room in eights."""
+    if kind is KeyValuesOfCPU:
+        return KeyValues.empty((ROWS, HEADS, WIDTH, PLACES), dtype=dtype, device=torch.device("cpu"))
+    room = torch.zeros(ROWS, HEADS, 16, WIDTH, dtype=dtype)
+    return KeyValuesOfGPU(room, room.clone())
+
+
+def filled(kind: type[KeyValues], rows: list[tuple[Tensor, Tensor]], dtype: torch.dtype) -> KeyValues:
     """What was before comes as padded prompts, the last token of each row by itself."""
-    cache = KeyValues.empty((ROWS, HEADS, WIDTH, PLACES), dtype=dtype, device=torch.device("cpu"))
+    cache = empty(kind, dtype)
     longest = max(LENGTHS) - 1
     padded = torch.full((2, ROWS, HEADS, longest, WIDTH), 50.0)  # what is masked must not be felt
     for row, ((keys, values), length) in enumerate(zip(rows, LENGTHS, strict=True)):
@@ -48,25 +56,25 @@ def filled(rows: list[tuple[Tensor, Tensor]], dtype: torch.dtype) -> KeyValues:
     return cache
 
 
-def mask_of(lengths: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    mask = torch.zeros(len(lengths), HEADS, 1, max(lengths), dtype=dtype)
-    for row, length in enumerate(lengths):
-        mask[row, :, :, length:] = float("-inf")
-    return mask.flatten(0, 1)
+def unseen(lengths: tuple[int, ...]) -> Tensor:
+    """[B, L], True where a row must not look."""
+    return torch.arange(max(LENGTHS)) >= torch.tensor(lengths).unsqueeze(1)
 
 
+@pytest.mark.parametrize("kind", [KeyValuesOfCPU, KeyValuesOfGPU])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
-def test_a_token_looks_back_over_its_own_row(dtype: torch.dtype, tolerance: float) -> None:
+def test_a_token_looks_back_over_its_own_row(kind: type[KeyValues], dtype: torch.dtype, tolerance: float) -> None:
     generator = torch.Generator().manual_seed(0)
     rows = past(generator)
     queries = torch.randn(ROWS, HEADS * GROUP, WIDTH, generator=generator)
-    cache = filled(rows, dtype)
-    found = cache.attend(queries.to(dtype), mask_of(LENGTHS, dtype), 0.7)
+    cache = filled(kind, rows, dtype)
+    found = cache.attend(queries.to(dtype), cache.mask(unseen(LENGTHS)), 0.7)
     assert found.shape == (ROWS, HEADS * GROUP * WIDTH)
     for row, (keys, values) in enumerate(rows):
         expected = slowly(queries[row], keys, values, 0.7)
         assert torch.allclose(found[row].double(), expected, atol=tolerance), row
     kept = cache.of(torch.tensor([2, 1]))
-    again = kept.attend(queries[[2, 1]].to(dtype), mask_of((LENGTHS[2], LENGTHS[1]), dtype), 0.7)
+    assert isinstance(kept, kind)
+    again = kept.attend(queries[[2, 1]].to(dtype), kept.mask(unseen((LENGTHS[2], LENGTHS[1]))), 0.7)
     assert torch.allclose(again.double(), found[[2, 1]].double(), atol=tolerance / 10)
-    assert cache.places == PLACES
+    assert cache.places == (PLACES if kind is KeyValuesOfCPU else 16)

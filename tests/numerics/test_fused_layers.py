@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -18,8 +19,17 @@ from plaudit.models.sequences import bundle, last_states, predicting_states, run
 from plaudit.models.trunk import Trunk
 from plaudit.types import Bundle
 
-needs_packing = pytest.mark.skipif(not packing_works(), reason="no oneDNN here")
 KINDS = ("llama", "qwen2", "qwen3")
+
+
+@pytest.fixture(params=["packed", "plain"], autouse=True)
+def weights(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Weights are packed where oneDNN is there; GPUs and other processors multiply by them as they are."""
+    if request.param == "plain":
+        monkeypatch.setattr(packing, "packing_works", lambda: False)
+    elif not packing_works():
+        pytest.skip("no oneDNN here")
+    return request.param
 
 
 def moved(kind: str, depth: int, *, fast: bool, checkpointing: bool = False) -> Trunk:
@@ -59,7 +69,6 @@ def close(found: list[Tensor], expected: list[Tensor], relative: float) -> None:
         assert (one - other).norm() <= relative * other.norm()
 
 
-@needs_packing
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("depth", [0, 1])
 @pytest.mark.parametrize("kind", KINDS)
@@ -73,7 +82,6 @@ def test_states_and_gradients_are_those_of_the_modules(kind: str, depth: int, ch
     close(fast[1], slow[1], 1e-5)
 
 
-@needs_packing
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_on_either_side_is_not_seen(side: str) -> None:
     made = moved("llama", 1, fast=True)
@@ -92,7 +100,6 @@ def test_padding_on_either_side_is_not_seen(side: str) -> None:
         torch.testing.assert_close(states[row, mask[row]], alone[0], atol=1e-5, rtol=1e-5)
 
 
-@needs_packing
 def test_states_that_are_read_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last layer computes no others; a place may be read twice, and its gradient then counts twice."""
     made = moved("llama", 1, fast=True)
@@ -111,7 +118,6 @@ def test_states_that_are_read_are_those_of_the_whole(monkeypatch: pytest.MonkeyP
     close(list(some), list(all_), 1e-5)
 
 
-@needs_packing
 def test_no_adapter_is_the_frozen_model_and_a_new_one_is_nothing() -> None:
     """To the bit, whatever adapters there are; and nothing but its own weights has a gradient."""
     made = tiny.trunk("llama", 1)
@@ -129,7 +135,6 @@ def test_no_adapter_is_the_frozen_model_and_a_new_one_is_nothing() -> None:
     ]
 
 
-@needs_packing
 def test_little_is_kept_for_the_way_back() -> None:
     """Of a layer: its input, queries, keys and values, the mix, the state between, gate and up, and thin products."""
     made = moved("llama", 2, fast=True)
@@ -153,17 +158,48 @@ def test_little_is_kept_for_the_way_back() -> None:
     assert sum(kept.values()) < most + 4 * adapters
 
 
-def test_what_the_fast_layers_cannot_be_goes_through_the_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_fast_layers_cannot_be_goes_through_the_modules() -> None:
     assert tiny.trunk("gpt2").fused is None
     assert tiny.trunk("gemma3_text").fused is None
     odd = tiny.model("llama")
     odd.base_model.layers[1].mlp.act_fn = nn.ReLU()  # pyright: ignore
     assert Trunk(odd).fused is None  # the proof fails: nothing in the names tells
-    monkeypatch.setattr(packing, "packing_works", lambda: False)
-    assert tiny.trunk("llama").fused is None
 
 
-@needs_packing
+def test_plain_weights_are_held_once(weights: str) -> None:
+    """The modules' own become views of what is multiplied by, and the network stays the same one."""
+    network = tiny.model("qwen2")
+    before = {name: weight.clone() for name, weight in network.state_dict().items()}
+    made = Trunk(network)
+    attention = network.base_model.layers[0].self_attn  # pyright: ignore
+    storages = {attention.get_submodule(f"{name}_proj").weight.untyped_storage().data_ptr() for name in "qkv"}
+    assert len(storages) == (1 if weights == "plain" else 3)
+    assert made.fused is not None
+    assert all(torch.equal(weight, before[name]) for name, weight in network.state_dict().items())
+
+
+def test_half_precision_is_near_float32(weights: str) -> None:
+    """States of bfloat16 weights against the same weights in float32, beside how near transformers' modules come."""
+    rounded = tiny.model("qwen3", layers=3).bfloat16()
+    exact = copy.deepcopy(rounded).float()
+    tokens = lines()
+    expected, fast, slow = (Trunk(network, 1) for network in (exact, rounded, copy.deepcopy(rounded)))
+    slow.fused = None
+    assert fast.fused is not None
+    found = []
+    for made in (expected, fast, slow):
+        made.add_part("policy", "lora", rank=4)
+        tiny.move(made, "policy", by=0.05)
+        out = predicting_states(made, tokens, part="policy")
+        assert out.dtype == made.model.dtype
+        out.float().square().sum().backward()
+        gradients = [p.grad.flatten() for p in made.part("policy").parameters() if p.grad is not None]
+        found.append((out.float().detach(), torch.cat(gradients)))
+    for what in (0, 1):
+        ours, theirs = ((one[what] - found[0][what]).norm() / found[0][what].norm() for one in found[1:])
+        assert 0 < ours < max(1.25 * theirs, 0.005), (what, ours, theirs)
+
+
 def test_a_copy_that_has_not_moved_gives_the_trunks_own_numbers() -> None:
     made = tiny.trunk("llama")
     made.add_part("policy", "full")

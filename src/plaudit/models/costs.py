@@ -96,22 +96,29 @@ def tokens_at_a_time(device: torch.device) -> int:
 
 def matmul_rate(device: torch.device, dtype: torch.dtype, *, seconds: float = 0.5) -> float:
     """FLOP/s of matrix products of a training forward's shape, the fastest way that a trunk has for them."""
-    a, b = (torch.randn(1024, 1024, device=device, dtype=dtype) for _ in range(2))
+    side = 1024 if device.type == "cpu" else 8192  # a GPU would be done with the smaller one before the next is asked
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     ways: list[Callable[[], Tensor]] = [partial(torch.mm, a, b)]
     if can_pack(b):
-        ways.append(partial(multiply, a, pack(b), None))
-    return max(_rate(way, 2 * 1024**3, device, seconds / len(ways)) for way in ways)
+        ways.append(partial(multiply, a, pack(b)))
+    return max(_rate(way, 2 * side**3, device, seconds / len(ways)) for way in ways)
 
 
 def _rate(work: Callable[[], Tensor], flops: int, device: torch.device, seconds: float) -> float:
     """The best of several measurements, FLOP/s."""
     best, spent = 0.0, 0.0
+    _finished(work, 1, device)  # the first call loads what is needed
     while spent < seconds:
-        began = time.perf_counter()
-        for _ in range(4):
-            work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        took = time.perf_counter() - began
+        took = _finished(work, 4, device)
         best, spent = max(best, 4 * flops / took), spent + took
     return best
+
+
+def _finished(work: Callable[[], Tensor], times: int, device: torch.device) -> float:
+    """Seconds."""
+    began = time.perf_counter()
+    for _ in range(times):
+        work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention
+from torch.nn.functional import rms_norm, scaled_dot_product_attention
 from transformers import PreTrainedModel
 
 from plaudit.data.batching import token_budget_batches
@@ -25,10 +25,10 @@ from plaudit.models.costs import tokens_at_a_time
 from plaudit.models.decoding import Decoder, ModuleDecoder, Start
 from plaudit.models.family import GATED, PROJECTIONS, is_of_the_family, shape_of_layer
 from plaudit.models.fused_layers import FusedLayers
-from plaudit.models.packed import Packed, PackedLinear, can_pack, can_pack_rounded
+from plaudit.models.packed import Packed, PackedLinear, can_pack, can_pack_rounded, plain_product
+from plaudit.models.replay import Replay
 from plaudit.models.structure import find_layers
 
-NARROW = 96
 TOLERANCE = 1e-3
 """Largest difference of a logit from the modules' own that still counts as the same network, in float32."""
 ROUNDED = 0.05
@@ -80,7 +80,7 @@ class Matrix:
 def _product_of(weights: Sequence[Tensor], bias: Tensor | None) -> Callable[[Tensor], Tensor]:
     if can_pack(weights[0]) or can_pack_rounded(weights[0]):
         return Packed.one_way(*weights, bias=bias)
-    return partial(product, weight=torch.cat(list(weights)) if len(weights) > 1 else weights[0], bias=bias)
+    return partial(plain_product, weight=torch.cat(list(weights)) if len(weights) > 1 else weights[0], bias=bias)
 
 
 @dataclass
@@ -179,7 +179,7 @@ class FusedDecoder:
         for i, prompt in enumerate(prompts):
             ids[i, : len(prompt)] = torch.tensor(prompt)
         states = self.embed(ids.to(device))
-        rotation = self._rotation(states, torch.arange(longest, device=device).unsqueeze(0))
+        rotation = self._rotation(states, torch.arange(longest, device=device))
         boundary: Tensor | None = None
         for i, (layer, cache) in enumerate(zip(self.layers, caches, strict=True)):
             if i == self.boundary_at and i:
@@ -193,9 +193,9 @@ class FusedDecoder:
             states = self._rest(layer, states, mixed.transpose(1, 2).flatten(2))
         return states, boundary
 
-    def _rotation(self, states: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and signed sines [..., 1, width] of places [...], for `rotate`."""
-        cos, sin = self.rotary(states, places)
+    def _rotation(self, states: Tensor, places_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and signed sines [N, 1, width] of places, for `rotate`."""
+        cos, sin = (part.squeeze(0) for part in self.rotary(states, places_N.unsqueeze(0)))
         first, second = sin.chunk(2, dim=-1)
         return cos.unsqueeze(-2), torch.cat((-first, second), dim=-1).unsqueeze(-2)
 
@@ -222,61 +222,62 @@ class FusedDecoder:
 class _RunningFused:
     def __init__(self, decoder: FusedDecoder, caches: list[KeyValues], lengths_B: Tensor) -> None:
         self.decoder, self.caches, self.lengths_B = decoder, caches, lengths_B
+        self.longest = int(lengths_B.max())
         self._boundary: Tensor | None = None
         self._positions = torch.arange(caches[0].places, device=lengths_B.device)
+        self._replay: Replay | None = None
 
     @torch.no_grad()
     def step(self, tokens_B: Tensor) -> Tensor:
-        decoder = self.decoder
-        states = self._through(tokens_B, len(decoder.layers))
-        return decoder.logits(states)
+        if tokens_B.device.type == "cuda":
+            logits_BV = self._played(tokens_B)
+        else:
+            logits_BV = self._step(tokens_B, self.longest + 1)
+        self.longest += 1
+        return logits_BV
+
+    def _played(self, tokens_B: Tensor) -> Tensor:
+        if self._replay is None or self.longest >= self._replay.upto:
+            self._replay = Replay(tokens_B, longest=self.longest, places=self.caches[0].places)
+        return self._replay(self._step, tokens_B)
+
+    def _step(self, tokens_B: Tensor, upto: int) -> Tensor:
+        return self.decoder.logits(self._through(tokens_B, len(self.decoder.layers), upto))
 
     @torch.no_grad()
     def step_lower(self, tokens_B: Tensor) -> Tensor | None:
         depth = self.decoder.boundary_at
-        return self._through(tokens_B, depth) if depth else None
+        if not depth:
+            return None
+        self.longest += 1
+        return self._through(tokens_B, depth, self.longest)
 
-    def _through(self, tokens_B: Tensor, depth: int) -> Tensor:
-        """States [B, D] of one more token in each row, behind so many layers."""
+    def _through(self, tokens_B: Tensor, depth: int, upto: int) -> Tensor:
+        """States [B, D] of one more token in each row, behind so many layers; rows look at the first `upto` places."""
         decoder, shape = self.decoder, self.decoder.shape
         states = decoder.embed(tokens_B)
         rotation = decoder._rotation(states, self.lengths_B)  # pyright: ignore[reportPrivateUsage]
         rows, at = torch.arange(len(tokens_B), device=states.device), self.lengths_B
-        longest = int(at.max()) + 1
-        # A row looks at its own tokens up to this one: 0 there, -inf elsewhere.
-        unseen_B1L = (self._positions[:longest] > at.unsqueeze(1)).unsqueeze(1)
-        mask_B1L = torch.zeros_like(unseen_B1L, dtype=decoder.dtype).masked_fill_(unseen_B1L, float("-inf"))
-        mask_N1L = mask_B1L.repeat_interleave(shape.kv_heads, dim=0)
+        # A row looks at its own tokens up to this one.
+        mask = self.caches[0].mask(self._positions[:upto] > at.unsqueeze(1))
         for i, layer in enumerate(decoder.layers[:depth]):
             if i == decoder.boundary_at and i:
                 self._boundary = states
             q, k, v = decoder._qkv(layer, states, rotation)  # pyright: ignore[reportPrivateUsage]
             self.caches[i].put_tokens(rows, at, k, v)
-            mixed = self.caches[i].attend(q, mask_N1L, shape.scaling)
+            mixed = self.caches[i].attend(q, mask, shape.scaling)
             states = decoder._rest(layer, states, mixed)  # pyright: ignore[reportPrivateUsage]
-        self.lengths_B = at + 1
+        self.lengths_B += 1
         return states
 
     def keep(self, rows: Tensor) -> None:
+        self._replay = None
         self.caches = [cache.of(rows) for cache in self.caches]
         self.lengths_B = self.lengths_B[rows]
+        self.longest = int(self.lengths_B.max())
 
     def boundary(self) -> Tensor | None:
         return self._boundary
-
-
-def is_narrow(x: Tensor) -> bool:
-    """Few rows on a CPU, as in decoding."""
-    return x.dim() == 2 and len(x) <= NARROW and x.device.type == "cpu"
-
-
-def product(x: Tensor, *, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x W^T + b for rows x [..., in] and a weight that is not packed. A few rows are multiplied as columns from the
-    left: MKL then reads the weights as they lie, where x W^T makes it pack them anew for every step."""
-    if not is_narrow(x):
-        return linear(x, weight, bias)
-    out = (weight @ x.t()).t()
-    return out if bias is None else out + bias
 
 
 def rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
@@ -293,7 +294,7 @@ class Norm(nn.Module):
         self.weight, self.eps = like.weight, like.variance_epsilon
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dtype != torch.float32:
+        if x.dtype != torch.float32 or x.device.type != "cpu":
             return rms_norm(x, (x.shape[-1],), self.weight, self.eps)
         scale = x.square().mean(dim=-1, keepdim=True).add_(self.eps).rsqrt_()
         return (x * scale).mul_(self.weight)

@@ -2,8 +2,9 @@
 
 On a CPU the products with frozen weights run at the processor's rate, and everything around them waits for memory. So
 q, k and v are one product and gate and up another, an adapter's terms are products of their own on top, and what is
-cheap to compute again (norms, the gate's activation) is not kept. Weights are packed (`plaudit.models.packed`); where
-they cannot be, and for networks that do not prove to be of the family, transformers' own modules are run.
+cheap to compute again (norms, the gate's activation) is not kept; on a GPU, too, memory is what the rest waits for.
+Weights are packed where the processor knows how (`plaudit.models.packed`). Networks that do not prove to be of the
+family run through transformers' own modules.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ from transformers import PreTrainedModel
 from plaudit.models.family import GATED, PROJECTIONS, Shape, is_of_the_family, shape_of_layer
 from plaudit.models.lora import LoRA
 from plaudit.models.operations import GATE, PLAIN, Normed, Terms, normed, pick, product, spread, turn
-from plaudit.models.packed import Packed, can_pack
+from plaudit.models.packed import Packed
+from plaudit.models.quantised import NF4Linear
 from plaudit.models.structure import find_layers
 
 TOLERANCE = 1e-4
 """Largest difference of a state from the modules' own, as a share of the largest state, in the same network."""
+ROUNDED = 0.05
+"""The same in half precision."""
 
 
 # -- layers -----------------------------------------------------------------------------------------------------------
@@ -46,8 +50,9 @@ class Group:
         if lora is None or self.paths[0] not in lora:
             return None
         updates = [lora.at(path) for path in self.paths]
-        A_RI = torch.cat([update.A for update in updates])
-        return Terms(A_RI, torch.block_diag(*(update.B for update in updates)), updates[0].scale)
+        A_RI = torch.cat([update.A for update in updates]).to(self.packed.dtype)
+        B_OR = torch.block_diag(*(update.B for update in updates)).to(self.packed.dtype)
+        return Terms(A_RI, B_OR, updates[0].scale)
 
 
 class FusedLayer:
@@ -72,12 +77,16 @@ class FusedLayer:
             q, k = turning.split([shape.heads, shape.kv_heads], dim=2)
             turning = torch.cat([normed(q, self.q_norm), normed(k, self.k_norm)], dim=2)
         q, k = turn(turning, grid.cos, grid.sin).split([shape.heads, shape.kv_heads], dim=2)
+        shares = shape.group > 1
+        if shares and grid.allowed is not None and x.device.type == "cuda":
+            # No fast kernel takes a mask and groups of queries both.
+            k, v, shares = (*(part.repeat_interleave(shape.group, dim=2) for part in (k, v)), False)
         mixed = scaled_dot_product_attention(
             *(part.transpose(1, 2) for part in (q, k, v)),
             attn_mask=grid.allowed,
             is_causal=grid.allowed is None,
             scale=shape.scaling,
-            enable_gqa=shape.group > 1,
+            enable_gqa=shares,
         )
         mixed = grid.gather(mixed.transpose(1, 2).flatten(2))
         if read is not None:
@@ -193,11 +202,9 @@ def _allowed(mask_BS: Tensor, allowed_BSS: Tensor | None) -> Tensor | None:
 
 
 def fused_layers(model: PreTrainedModel, linears: Mapping[str, Any]) -> FusedLayers | None:
-    """The fast layers of a model, or None where its weights cannot be packed, or where they do not show to compute the
+    """The fast layers of a model, or None where its weights are in four bits, or where they do not show to compute the
     same as its modules on padded rows. `linears` are those that adapters may sit on."""
-    if not may_be_fused(model):
-        return None
-    if not all(type(linear).__name__ != "NF4Linear" and can_pack(linear.weight) for linear in linears.values()):
+    if not may_be_fused(model) or any(isinstance(linear, NF4Linear) for linear in linears.values()):
         return None
     made = FusedLayers(model)
     return made if _agrees(made, model) else None
@@ -211,14 +218,15 @@ def may_be_fused(model: PreTrainedModel) -> bool:
 @torch.no_grad()
 def _agrees(made: FusedLayers, model: PreTrainedModel) -> bool:
     vocabulary = model.config.get_text_config().vocab_size
-    ids = torch.arange(24).reshape(2, 12) * 7 % vocabulary
-    masks = torch.ones(2, 2, 12, dtype=torch.bool)
+    ids = torch.arange(24, device=model.device).reshape(2, 12) * 7 % vocabulary
+    masks = torch.ones(2, 2, 12, dtype=torch.bool, device=model.device)
+    tolerance = TOLERANCE if model.dtype == torch.float32 else ROUNDED
     masks[0, 1, 9:], masks[1, 1, :3] = False, False  # padding on the right, and on the left
     for mask in masks:
         positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
         arguments = {"attention_mask": mask.long(), "position_ids": positions, "use_cache": False}
         expected = model.base_model(input_ids=ids, **arguments).last_hidden_state[mask]
         found = made(ids, mask, positions, layers=range(len(made.layers)))[mask]
-        if float((found - expected).abs().max()) > TOLERANCE * max(1.0, float(expected.abs().max())):
+        if float((found - expected).abs().max()) > tolerance * max(1.0, float(expected.abs().max())):
             return False
     return True

@@ -24,6 +24,8 @@ from plaudit.types import Sampling
 
 COMPACT_AT = 0.75
 """Finished sequences leave the batch when no more than this share still runs: moving the cache has a price too."""
+COMPACT_AT_ON_GPU = 0.5
+"""There a step's length hardly depends on its rows, and one with fewer must be recorded anew."""
 
 
 BLOCK = 256
@@ -131,6 +133,7 @@ def _generate_batch(
     if start.prompt_states is None:
         closing = None  # nothing would be kept of it
     device = logits.device
+    compact_at = COMPACT_AT if device.type == "cpu" else COMPACT_AT_ON_GPU
     eos = torch.tensor(sorted(eos_ids), device=device)
     draws = None if uniforms_BT is None else torch.from_numpy(uniforms_BT).to(device)
     tokens: list[list[int]] = [[] for _ in prompts]
@@ -139,14 +142,15 @@ def _generate_batch(
     boundary = _Boundary((len(prompts), sampling.max_new_tokens + 1))
     rows = list(range(len(prompts)))  # which sequence each row of the running batch is
     for t in range(sampling.max_new_tokens):
-        chosen, chosen_logprobs = _choose(logits, None if draws is None else draws[rows, t], sampling)
+        chosen, chosen_logprobs = _choose(logits, None if draws is None else draws[:, t], sampling)
         ended = torch.isin(chosen, eos)
         going: list[int] = []
-        for i, (row, token, logprob, end) in enumerate(
-            zip(rows, chosen.tolist(), chosen_logprobs.tolist(), ended.tolist(), strict=True)
-        ):
+        # Fetched together: a GPU is waited for once.
+        fetched = torch.stack([chosen.double(), chosen_logprobs.double(), ended.double()]).tolist()
+        for i, row in enumerate(rows):
             if finished[row]:
                 continue
+            token, logprob, end = int(fetched[0][i]), fetched[1][i], bool(fetched[2][i])
             tokens[row].append(token)
             logprobs[row].append(logprob)
             if not end and stopped is not None and stopped(tokens[row]):
@@ -166,10 +170,11 @@ def _generate_batch(
             break
         if not going:
             break
-        if len(going) <= COMPACT_AT * len(rows):
+        if len(going) <= compact_at * len(rows):
             keep = torch.tensor(going, device=device)
             running.keep(keep)
             chosen = chosen[keep]
+            draws = None if draws is None else draws[keep]
             rows = [rows[i] for i in going]
         logits = running.step(chosen)
         if closing is not None:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import silu
+from torch.nn.functional import rms_norm, silu
 
 from plaudit.models.packed import Packed, multiply, multiply_and_add
 
@@ -43,19 +43,29 @@ class Normed:
         self.weight, self.eps = cast(Tensor, norm.weight).detach(), float(norm.variance_epsilon)
 
     def _scale(self, x: Tensor) -> Tensor:
-        """1 / rms(x), [..., 1]."""
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        """1 / rms(x), [..., 1], in float32 at least."""
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
         return norm.square_().div_(x.shape[-1]).add_(self.eps).rsqrt_()
 
     def there(self, x: Tensor) -> Tensor:
-        return (x * self._scale(x)).mul_(self.weight)
+        if x.device.type == "cpu":
+            return (x * self._scale(x)).to(x.dtype).mul_(self.weight)
+        return rms_norm(x, (x.shape[-1],), self.weight, self.eps)
 
     def back(self, x: Tensor, grad: Tensor) -> Tensor:
+        if x.device.type != "cpu":
+            return self._by_autograd(x, grad)
         scale = self._scale(x)
-        grad = grad * self.weight
+        grad = grad.to(scale.dtype) * self.weight
         # d/dx (x s) = s - x x^T s^3 / D, with s = 1 / rms(x)
-        along = torch.linalg.vecdot(grad, x).unsqueeze(-1).mul_(scale.pow(3)).div_(-x.shape[-1])
-        return grad.mul_(scale).addcmul_(x, along)
+        along = torch.linalg.vecdot(grad, x.to(scale.dtype)).unsqueeze(-1).mul_(scale.pow(3)).div_(-x.shape[-1])
+        return grad.mul_(scale).addcmul_(x, along).to(x.dtype)
+
+    def _by_autograd(self, x: Tensor, grad: Tensor) -> Tensor:
+        """On a GPU torch has kernels for both ways."""
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            return torch.autograd.grad(self.there(x), x, grad)[0]
 
 
 class Gated:
@@ -108,7 +118,7 @@ class _Product(torch.autograd.Function):
         scale: float,
     ) -> Tensor:
         inputs_NI = entry.there(x).flatten(0, -2)
-        out_NO = multiply(inputs_NI, packed.there, packed.bias)
+        out_NO = packed.there(inputs_NI)
         narrow_NR = None
         if A_RI is not None and B_OR is not None:
             narrow_NR = multiply(inputs_NI, A_RI).mul_(scale)
@@ -124,7 +134,7 @@ class _Product(torch.autograd.Function):
         x, A_RI, B_OR, narrow_NR = ctx.saved_tensors
         entry, need = cast(Entry, ctx.entry), ctx.needs_input_grad[0]
         grad_NO = grads[0].flatten(0, -2).contiguous()
-        grad_NI = multiply(grad_NO, ctx.packed.back) if need else None
+        grad_NI = cast(Packed, ctx.packed).back(grad_NO) if need else None
         grad_A = grad_B = None
         if A_RI is not None:
             inputs_NI = entry.there(x).flatten(0, -2)

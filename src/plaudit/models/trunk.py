@@ -334,7 +334,9 @@ class Trunk(nn.Module):
         ).last_hidden_state[0]
         for answer in (one, other):
             alone = base(input_ids=line[None, [*prompt, *answer]], use_cache=False).last_hidden_state[0]
-            if not torch.allclose(together[[*prompt, *answer]].float(), alone.float(), atol=1e-3, rtol=1e-3):
+            # One answer that saw the other would be far off; half precision is a little.
+            difference = float((together[[*prompt, *answer]].float() - alone.float()).norm() / alone.float().norm())
+            if difference > (1e-3 if self.model.dtype == torch.float32 else 0.05):
                 return False
         return True
 

@@ -262,9 +262,7 @@ def minibatch_gradients(
     config, trunk = learner.config, learner.trunk
     places = rows_of(rollout.bundles)
     num_tokens = int(rollout.response_mask_BT[[r for c in chosen for r in places[c]]].sum())
-    sums: dict[str, float] = dict.fromkeys(
-        ("policy_loss", "value_loss", "approx_kl", "clip_fraction", "entropy", "ratio_error"), 0.0
-    )
+    seen: list[dict[str, Tensor]] = []
     for micro in token_budget_batches([len(rollout.bundles[c]) for c in chosen], tokens_per_microbatch):
         bundles = [rollout.bundles[chosen[m]] for m in micro]
         rows = [r for m in micro for r in places[chosen[m]]]
@@ -297,13 +295,19 @@ def minibatch_gradients(
 
         with torch.no_grad():
             ratio_N = (logprobs_N - old_logprobs_N).exp()
-            sums["policy_loss"] += policy_losses_N.sum().item() / num_tokens
-            sums["value_loss"] += value_losses_N.sum().item() / num_tokens
-            sums["approx_kl"] += approximate_kl(logprobs_N, old_logprobs_N).sum().item() / num_tokens
-            sums["clip_fraction"] += ((ratio_N - 1).abs() > config.clip).sum().item() / num_tokens
-            sums["entropy"] += entropy_N.sum().item() / num_tokens
-            sums["ratio_error"] = max(sums["ratio_error"], float((ratio_N - 1).abs().max()))
-    return sums
+            seen.append(
+                {
+                    "policy_loss": policy_losses_N.sum(),
+                    "value_loss": value_losses_N.sum(),
+                    "approx_kl": approximate_kl(logprobs_N, old_logprobs_N).sum(),
+                    "clip_fraction": ((ratio_N - 1).abs() > config.clip).sum(),
+                    "entropy": entropy_N.sum(),
+                    "ratio_error": (ratio_N - 1).abs().max(),
+                }
+            )
+    # Fetched at the end alone: until then a GPU need not be waited for.
+    largest = max(float(one.pop("ratio_error")) for one in seen)
+    return {name: sum(float(one[name]) for one in seen) / num_tokens for name in seen[0]} | {"ratio_error": largest}
 
 
 def describe(
