@@ -106,7 +106,7 @@ def measure(side: Side, model: Model, run: int) -> Record:
     if side.trl is None:
         return run_process(side.module, task)
     if model.peers is not None:
-        return run_process(side.module, task, first_path=paths_of(side.trl, model.peers))
+        return run_process(side.module, task, first_path=paths_of(side.trl, model.peers).resolve())
     return run_process(side.module, task, python=python_of(side.trl))
 
 

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from plaudit import kernels
+
 LOWEST = torch.finfo(torch.float32).min
 
 
@@ -118,7 +120,10 @@ def token_logprobs(
     """
 
     def one(states: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        logits = head.unembed(states).float()
+        logits = head.unembed(states)
+        if kernels.usable(logits) and top_p >= 1.0:
+            return kernels.chosen_logprobs(logits, tokens, temperature)
+        logits = logits.float()
         if temperature != 1.0:
             logits = logits / temperature
         return logprobs_and_entropy(nucleus(logits, top_p, keep=tokens), tokens)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from plaudit import kernels
+
 ALIGNED = 8
 """Places come in so many: kernels of GPUs want rows of masks aligned."""
 
@@ -42,6 +44,10 @@ class KeyValues(ABC):
     @abstractmethod
     def put_tokens(self, rows_B: Tensor, places_B: Tensor, keys_BHD: Tensor, values_BHD: Tensor) -> None:
         """One place of every row, each its own."""
+
+    def turn_and_put(self, mixed_BI: Tensor, rotation: tuple[Tensor, Tensor], places_B: Tensor) -> Tensor | None:
+        """Queries of one token a row, and what `put_tokens` does, all in one; None where there is no such way."""
+        return None
 
     @abstractmethod
     def mask(self, unseen_BL: Tensor) -> Tensor:
@@ -100,6 +106,11 @@ class KeyValuesOfGPU(KeyValues):
     def put_tokens(self, rows_B: Tensor, places_B: Tensor, keys_BHD: Tensor, values_BHD: Tensor) -> None:
         self.keys[rows_B, :, places_B] = keys_BHD
         self.values_BHMD[rows_B, :, places_B] = values_BHD
+
+    def turn_and_put(self, mixed_BI: Tensor, rotation: tuple[Tensor, Tensor], places_B: Tensor) -> Tensor | None:
+        if not kernels.usable(mixed_BI) or mixed_BI.dtype != self.keys.dtype:
+            return None
+        return kernels.turn_and_put(mixed_BI, rotation, places_B, self.keys, self.values_BHMD)
 
     def mask(self, unseen_BL: Tensor) -> Tensor:
         """To be added [B, 1, 1, L]: 0 where a row looks, -inf elsewhere."""

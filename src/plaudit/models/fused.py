@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import rms_norm, scaled_dot_product_attention
 from transformers import PreTrainedModel
 
+from plaudit import kernels
 from plaudit.data.batching import token_budget_batches
 from plaudit.models.cache import KeyValues
 from plaudit.models.costs import tokens_at_a_time
@@ -29,6 +30,8 @@ from plaudit.models.packed import Packed, PackedLinear, can_pack, can_pack_round
 from plaudit.models.replay import Replay
 from plaudit.models.structure import find_layers
 
+LOOKED_AT = 256
+"""On a GPU rows look at so many places, or twice as many, and so on."""
 TOLERANCE = 1e-3
 """Largest difference of a logit from the modules' own that still counts as the same network, in float32."""
 ROUNDED = 0.05
@@ -124,6 +127,7 @@ class FusedDecoder:
         self.boundary_at = boundary_at
         self._sources: list[Any] = list(base.layers)
         self.shape = shape_of_layer(self._sources[0])
+        self._is_silu = isinstance(self.shape.activation, nn.SiLU)
         self.dtype = dtype or cast(Tensor, self.embed.weight).dtype
         self.layers = [fuse(source, f"{path}.{i}", shared, dtype) for i, source in enumerate(self._sources)]
         self._unembed = Matrix(cast(nn.Linear, head), shared=head.packed if isinstance(head, PackedLinear) else None)
@@ -184,7 +188,7 @@ class FusedDecoder:
         for i, (layer, cache) in enumerate(zip(self.layers, caches, strict=True)):
             if i == self.boundary_at and i:
                 boundary = states
-            q, k, v = (x.transpose(1, 2) for x in self._qkv(layer, states, rotation))
+            q, k, v = (x.transpose(1, 2) for x in self._qkv(layer, self._mixed(layer, states), rotation))
             cache.put_prompts(rows, k[source], v[source])
             # Padding stands behind the real tokens: that nothing reads ahead is all the mask there is.
             mixed = scaled_dot_product_attention(
@@ -199,23 +203,40 @@ class FusedDecoder:
         first, second = sin.chunk(2, dim=-1)
         return cos.unsqueeze(-2), torch.cat((-first, second), dim=-1).unsqueeze(-2)
 
-    def _qkv(self, layer: Layer, states: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values [..., heads, width] of states [..., D], turned by their positions."""
+    def _queries(
+        self, layer: Layer, states: Tensor, rotation: tuple[Tensor, Tensor], cache: KeyValues, places_B: Tensor
+    ) -> Tensor:
+        """Queries [B, heads, width] of one token a row, whose keys and values go to their place in the cache."""
+        mixed = self._mixed(layer, states)
+        queries = None if layer.q_norm is not None else cache.turn_and_put(mixed, rotation, places_B)
+        if queries is None:
+            queries, keys, values = self._qkv(layer, mixed, rotation)
+            cache.put_tokens(torch.arange(len(states), device=states.device), places_B, keys, values)
+        return queries
+
+    def _mixed(self, layer: Layer, states: Tensor) -> Tensor:
+        """q over k over v, as they leave their product."""
+        return layer.qkv(layer.norm(states).to(self.dtype))
+
+    def _qkv(self, layer: Layer, mixed: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values [..., heads, width], turned by their positions."""
         shape = self.shape
-        mixed = layer.qkv(layer.norm(states).to(self.dtype))
         turning, v = mixed.split([shape.turning, shape.kv_heads * shape.head_width], -1)
         turning = turning.unflatten(-1, (-1, shape.head_width))
         if layer.q_norm is not None and layer.k_norm is not None:
             q, k = turning.split([shape.heads, shape.kv_heads], dim=-2)
             turning = torch.cat([layer.q_norm(q), layer.k_norm(k)], dim=-2)
-        turned = rotate(turning.to(states.dtype), *rotation).to(self.dtype)
+        turned = rotate(turning.to(rotation[0].dtype), *rotation).to(self.dtype)
         q, k = turned.split([shape.heads, shape.kv_heads], dim=-2)
         return q, k, v.unflatten(-1, (-1, shape.head_width))
 
     def _rest(self, layer: Layer, states: Tensor, mixed: Tensor) -> Tensor:
         """What follows attention, with both residual sums."""
         states = states + layer.out(mixed)
-        gate, up = layer.gate_up(layer.mlp_norm(states).to(self.dtype)).chunk(2, dim=-1)
+        both = layer.gate_up(layer.mlp_norm(states).to(self.dtype))
+        if self._is_silu and kernels.usable(both):
+            return states + layer.down(kernels.gate(both))
+        gate, up = both.chunk(2, dim=-1)
         return states + layer.down(self.shape.activation(gate).mul_(up))
 
 
@@ -225,24 +246,25 @@ class _RunningFused:
         self.longest = int(lengths_B.max())
         self._boundary: Tensor | None = None
         self._positions = torch.arange(caches[0].places, device=lengths_B.device)
-        self._replay: Replay | None = None
+        self._upto = 0
+        self._replay = Replay[Tensor]()
 
     @torch.no_grad()
     def step(self, tokens_B: Tensor) -> Tensor:
-        if tokens_B.device.type == "cuda":
-            logits_BV = self._played(tokens_B)
-        else:
-            logits_BV = self._step(tokens_B, self.longest + 1)
+        if self.longest >= self._upto or not tokens_B.is_cuda:
+            self._upto = self._looked_at(tokens_B.is_cuda)
+            self._replay = Replay[Tensor]()
         self.longest += 1
-        return logits_BV
-
-    def _played(self, tokens_B: Tensor) -> Tensor:
-        if self._replay is None or self.longest >= self._replay.upto:
-            self._replay = Replay(tokens_B, longest=self.longest, places=self.caches[0].places)
         return self._replay(self._step, tokens_B)
 
-    def _step(self, tokens_B: Tensor, upto: int) -> Tensor:
-        return self.decoder.logits(self._through(tokens_B, len(self.decoder.layers), upto))
+    def _looked_at(self, recorded: bool) -> int:
+        """Places that rows look at: those there are, or a number that stays for some steps, since a recording does."""
+        if not recorded:
+            return self.longest + 1
+        return min(self.caches[0].places, -(-(self.longest + 1) // LOOKED_AT) * LOOKED_AT)
+
+    def _step(self, tokens_B: Tensor) -> Tensor:
+        return self.decoder.logits(self._through(tokens_B, len(self.decoder.layers), self._upto))
 
     @torch.no_grad()
     def step_lower(self, tokens_B: Tensor) -> Tensor | None:
@@ -257,21 +279,20 @@ class _RunningFused:
         decoder, shape = self.decoder, self.decoder.shape
         states = decoder.embed(tokens_B)
         rotation = decoder._rotation(states, self.lengths_B)  # pyright: ignore[reportPrivateUsage]
-        rows, at = torch.arange(len(tokens_B), device=states.device), self.lengths_B
+        at = self.lengths_B
         # A row looks at its own tokens up to this one.
         mask = self.caches[0].mask(self._positions[:upto] > at.unsqueeze(1))
         for i, layer in enumerate(decoder.layers[:depth]):
             if i == decoder.boundary_at and i:
                 self._boundary = states
-            q, k, v = decoder._qkv(layer, states, rotation)  # pyright: ignore[reportPrivateUsage]
-            self.caches[i].put_tokens(rows, at, k, v)
-            mixed = self.caches[i].attend(q, mask, shape.scaling)
+            queries = decoder._queries(layer, states, rotation, self.caches[i], at)  # pyright: ignore[reportPrivateUsage]
+            mixed = self.caches[i].attend(queries, mask, shape.scaling)
             states = decoder._rest(layer, states, mixed)  # pyright: ignore[reportPrivateUsage]
         self.lengths_B += 1
         return states
 
     def keep(self, rows: Tensor) -> None:
-        self._replay = None
+        self._upto = 0
         self.caches = [cache.of(rows) for cache in self.caches]
         self.lengths_B = self.lengths_B[rows]
         self.longest = int(self.lengths_B.max())

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from plaudit.models.decoding import Decoder
 from plaudit.models.fused import decoder_of
+from plaudit.models.replay import Replay
 from plaudit.tensors import nucleus
 from plaudit.types import Sampling
 
@@ -104,7 +105,7 @@ class _Boundary:
         self.shape_BT = shape_BT
         self.states_BTD: Tensor | None = None
 
-    def keep(self, rows: list[int], t: int, states_BD: Tensor | None) -> None:
+    def keep(self, rows: Tensor, t: int, states_BD: Tensor | None) -> None:
         assert states_BD is not None, "prompts had boundary states, their tokens have none"
         if self.states_BTD is None:
             self.states_BTD = states_BD.new_empty(*self.shape_BT, states_BD.shape[1])
@@ -114,6 +115,59 @@ class _Boundary:
         """The first `count` states [count, D] of a sequence."""
         assert self.states_BTD is not None, "a sequence is closed, so that there are states"
         return self.states_BTD[row, :count]
+
+
+class _Fetched:
+    """A small tensor on its way to the host; it need not wait for what is asked of the device later."""
+
+    def __init__(self, values: Tensor) -> None:
+        self.arrived: torch.cuda.Event | None = None
+        self.values = values
+        if values.is_cuda:
+            self.values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self.values.copy_(values, non_blocking=True)
+            self.arrived = torch.cuda.Event()
+            self.arrived.record()
+
+    def read(self) -> list[list[float]]:
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        return self.values.tolist()
+
+
+class _Chooser:
+    """What follows from logits: a token for each row, and what is told of it."""
+
+    def __init__(
+        self, sampling: Sampling, eos_ids: frozenset[int], closing: int | None, *, greedy: bool, like: Tensor
+    ) -> None:
+        self.sampling, self.greedy, self.closing = sampling, greedy, closing
+        self.ends_V = torch.zeros(like.shape[-1], dtype=torch.bool, device=like.device)
+        self.ends_V[[i for i in eos_ids if i < like.shape[-1]]] = True
+        self.replay = Replay[tuple[Tensor, Tensor]]()
+
+    def forget(self) -> None:
+        """There are other rows from now on."""
+        self.replay = Replay[tuple[Tensor, Tensor]]()
+
+    def __call__(self, logits_BV: Tensor, uniforms_B: Tensor) -> tuple[Tensor, Tensor]:
+        """(tokens that go on [B], where `closing` stands for one that ends; [3, B] in float64: token, log-prob, 1 where
+        it ends its row)."""
+        return self.replay(self._choose, logits_BV, uniforms_B)
+
+    def _choose(self, logits_BV: Tensor, uniforms_B: Tensor) -> tuple[Tensor, Tensor]:
+        logits_BV = nucleus(logits_BV.float() / self.sampling.temperature, self.sampling.top_p)
+        chances_BV = logits_BV.softmax(dim=-1)
+        chosen_B = logits_BV.argmax(dim=-1) if self.greedy else draw(chances_BV, uniforms_B)
+        logprobs_B = chances_BV.gather(-1, chosen_B.unsqueeze(1)).squeeze(1).log()
+        ended_B = self.ends_V[chosen_B]
+        told_3B = torch.stack([chosen_B.double(), logprobs_B.double(), ended_B.double()])
+        return chosen_B if self.closing is None else chosen_B.masked_fill(ended_B, self.closing), told_3B
+
+
+def _runs_ahead(logits: Tensor) -> bool:
+    """Whether the next step is asked for before the last one's tokens are read: a GPU then never waits for us."""
+    return logits.is_cuda
 
 
 def _generate_batch(
@@ -132,53 +186,59 @@ def _generate_batch(
     logits, running = start.logits_BV, start.running
     if start.prompt_states is None:
         closing = None  # nothing would be kept of it
-    device = logits.device
+    device, greedy = logits.device, uniforms_BT is None
     compact_at = COMPACT_AT if device.type == "cpu" else COMPACT_AT_ON_GPU
-    eos = torch.tensor(sorted(eos_ids), device=device)
-    draws = None if uniforms_BT is None else torch.from_numpy(uniforms_BT).to(device)
+    choose = _Chooser(sampling, eos_ids, closing, greedy=greedy, like=logits)
+    draws = torch.zeros(len(prompts), sampling.max_new_tokens) if greedy else torch.from_numpy(uniforms_BT)
+    draws = draws.to(device)
     tokens: list[list[int]] = [[] for _ in prompts]
     logprobs: list[list[float]] = [[] for _ in prompts]
     finished = [False] * len(prompts)
     boundary = _Boundary((len(prompts), sampling.max_new_tokens + 1))
     rows = list(range(len(prompts)))  # which sequence each row of the running batch is
+    rows_B = torch.arange(len(prompts), device=device)
+
+    def step(chosen: Tensor, t: int) -> Tensor:
+        logits = running.step(chosen)
+        if closing is not None:
+            boundary.keep(rows_B, t, running.boundary())
+        return logits
+
     for t in range(sampling.max_new_tokens):
-        chosen, chosen_logprobs = _choose(logits, None if draws is None else draws[:, t], sampling)
-        ended = torch.isin(chosen, eos)
+        chosen, told = choose(logits, draws[:, t])
+        fetched = _Fetched(told)
+        last = t + 1 == sampling.max_new_tokens
+        ahead = step(chosen, t) if stopped is None and not last and _runs_ahead(logits) else None
         going: list[int] = []
-        # Fetched together: a GPU is waited for once.
-        fetched = torch.stack([chosen.double(), chosen_logprobs.double(), ended.double()]).tolist()
-        for i, row in enumerate(rows):
+        for i, (row, token, logprob, end) in enumerate(zip(rows, *fetched.read(), strict=True)):
             if finished[row]:
                 continue
-            token, logprob, end = int(fetched[0][i]), fetched[1][i], bool(fetched[2][i])
-            tokens[row].append(token)
+            tokens[row].append(int(token))
             logprobs[row].append(logprob)
+            finished[row] = bool(end)
             if not end and stopped is not None and stopped(tokens[row]):
-                end = True
-                ended[i] = True  # what a judge reads is closed here too
-            finished[row] = end
+                finished[row] = True
+                if closing is not None:
+                    chosen[i] = closing  # what a judge reads is closed here too
             if hear is not None:
-                hear(row, token)
-            if not end or closing is not None:
+                hear(row, int(token))
+            if not finished[row] or closing is not None:
                 going.append(i)
-        if closing is not None:
-            chosen = chosen.masked_fill(ended, closing)
-        if t + 1 == sampling.max_new_tokens:
+        if last:
             if closing is not None:
-                boundary.keep(rows, t, running.step_lower(chosen))
-                boundary.keep(rows, t + 1, running.step_lower(torch.full_like(chosen, closing)))
+                boundary.keep(rows_B, t, running.step_lower(chosen))
+                boundary.keep(rows_B, t + 1, running.step_lower(torch.full_like(chosen, closing)))
             break
         if not going:
             break
         if len(going) <= compact_at * len(rows):
             keep = torch.tensor(going, device=device)
             running.keep(keep)
-            chosen = chosen[keep]
-            draws = None if draws is None else draws[keep]
+            choose.forget()
+            chosen, draws, rows_B = chosen[keep], draws[keep], rows_B[keep]
+            ahead = None if ahead is None else ahead[keep]
             rows = [rows[i] for i in going]
-        logits = running.step(chosen)
-        if closing is not None:
-            boundary.keep(rows, t, running.boundary())
+        logits = step(chosen, t) if ahead is None else ahead
     said = zip(tokens, logprobs, finished, strict=True)
     if start.prompt_states is None or closing is None:
         return [Generated(tokens=a, logprobs=b, finished=c) for a, b, c in said]
@@ -193,13 +253,6 @@ def _generate_batch(
         )
         for row, (a, b, c) in enumerate(said)
     ]
-
-
-def _choose(logits: Tensor, uniforms_B: Tensor | None, sampling: Sampling) -> tuple[Tensor, Tensor]:
-    """Tokens [B] and their log-probs [B]: the largest logit, or a draw."""
-    chances_BV = nucleus(logits.float() / sampling.temperature, sampling.top_p).softmax(dim=-1)
-    chosen_B = logits.argmax(dim=-1) if uniforms_B is None else draw(chances_BV, uniforms_B)
-    return chosen_B, chances_BV.gather(-1, chosen_B.unsqueeze(1)).squeeze(1).log()
 
 
 def draw(chances_BV: Tensor, uniforms_B: Tensor) -> Tensor:

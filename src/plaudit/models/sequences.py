@@ -54,12 +54,17 @@ class Layout:
 
 
 def lay_out(bundles: Sequence[Bundle], device: torch.device) -> Layout:
-    """Positions and masks of bundles that are padded on the right."""
-    positions, owners = zip(*(positions_and_owners(b) for b in bundles), strict=True)
-    positions_BS, mask_BS = pad_right([p.to(device) for p in positions], 0)
+    """Positions and masks of bundles that are padded on the right. Put together on the CPU and sent as a whole: a GPU
+    would be asked for many small things."""
     if all(len(b.lengths) == 1 for b in bundles):
-        return Layout(mask_BS=mask_BS, positions_BS=positions_BS, allowed_BSS=None)
-    owners_BS, _ = pad_right([o.to(device) for o in owners], 0)
+        lengths_B = torch.tensor([len(b) for b in bundles])
+        places_S = torch.arange(int(lengths_B.max()))
+        mask_BS = places_S < lengths_B.unsqueeze(1)
+        positions_BS = torch.where(mask_BS, places_S, 0)
+        return Layout(mask_BS=mask_BS.to(device), positions_BS=positions_BS.to(device), allowed_BSS=None)
+    positions, owners = zip(*(positions_and_owners(b) for b in bundles), strict=True)
+    positions_BS, mask_BS = (part.to(device) for part in pad_right(positions, 0))
+    owners_BS = pad_right(owners, 0)[0].to(device)
     length = mask_BS.shape[1]
     # Nothing real stands behind padding, so that looking back alone keeps it out of sight.
     back_SS = torch.ones(length, length, dtype=torch.bool, device=device).tril()
@@ -90,14 +95,12 @@ def run(
     if read is None:
         return trunk(padded, layout.mask_BS, part=part, mode=mode, **given)
     length = padded.shape[1]
-    places = torch.tensor([row * length + place for row, own in enumerate(read) for place in own], device=trunk.device)
-    distinct, inverse = places.unique(return_inverse=True)
+    places = torch.tensor([row * length + place for row, own in enumerate(read) for place in own])
+    if bool((places.diff() > 0).all()):  # each once, and in order
+        return trunk(padded, layout.mask_BS, part=part, mode=mode, read=places.to(trunk.device), **given)
+    distinct, inverse = (x.to(trunk.device) for x in places.unique(return_inverse=True))
     states_nD = trunk(padded, layout.mask_BS, part=part, mode=mode, read=distinct, **given)
-    return (
-        states_nD
-        if len(distinct) == len(places) and bool((distinct == places).all())
-        else states_nD.index_select(0, inverse)
-    )
+    return states_nD.index_select(0, inverse)
 
 
 def run_top(trunk: Trunk, bundles: Sequence[Bundle], *, part: str | None, read: Sequence[Sequence[int]]) -> Tensor:
