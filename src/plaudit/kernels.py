@@ -1,4 +1,4 @@
-# pyright: basic
+# pyright: basic, reportInvalidTypeForm=false
 """Kernels for CUDA devices, where what stands around the matrix products takes longer than the products themselves.
 
 Each does in one pass over memory what torch does in several. Written for Triton, which comes with torch where there is
@@ -20,8 +20,6 @@ from torch import Tensor
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 HALF = (torch.bfloat16, torch.float16)
-constexpr = int
-"""By this name Triton knows what is compiled in."""
 
 if find_spec("triton") is None:  # functions are functions then, and `usable` says no
     triton: Any = SimpleNamespace(jit=lambda function: function)
@@ -45,7 +43,7 @@ def usable(x: Tensor) -> bool:
 
 
 @triton.jit
-def _gate_kernel(x, out, width, BLOCK: constexpr):
+def _gate_kernel(x, out, width, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < width
@@ -56,7 +54,7 @@ def _gate_kernel(x, out, width, BLOCK: constexpr):
 
 
 @triton.jit
-def _gate_back_kernel(x, grad, out, width, BLOCK: constexpr):
+def _gate_back_kernel(x, grad, out, width, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < width
@@ -95,7 +93,7 @@ def gate_back(x: Tensor, grad: Tensor) -> Tensor:
 
 
 @triton.jit
-def _chosen_kernel(logits, tokens, logprobs, totals, entropies, vocabulary, scale, BLOCK: constexpr):
+def _chosen_kernel(logits, tokens, logprobs, totals, entropies, vocabulary, scale, BLOCK: tl.constexpr):
     """One row: the log of the sum of exponentials, read once, and the mean logit for the entropy."""
     row = tl.program_id(0).to(tl.int64)
     start = logits + row * vocabulary
@@ -121,7 +119,7 @@ def _chosen_kernel(logits, tokens, logprobs, totals, entropies, vocabulary, scal
 
 
 @triton.jit
-def _chosen_back_kernel(logits, tokens, totals, grads, vocabulary, scale, BLOCK: constexpr):
+def _chosen_back_kernel(logits, tokens, totals, grads, vocabulary, scale, BLOCK: tl.constexpr):
     """(1 at the token - softmax) * grad, over the logits themselves."""
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -200,8 +198,8 @@ def _turn_and_put_kernel(
     heads,
     kv_heads,
     num_places,
-    WIDTH: constexpr,
-    BLOCK: constexpr,
+    WIDTH: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     """One head of one row; q over k over v in `mixed`."""
     row = tl.program_id(0).to(tl.int64)

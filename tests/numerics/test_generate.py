@@ -122,6 +122,29 @@ def test_leaving_the_batch_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     assert [r.finished for r in at_once] == [r.finished for r in never]
 
 
+@pytest.mark.parametrize("share", [0.0, 0.75, 1.0])
+def test_asking_for_the_next_step_before_reading_the_last_changes_nothing(
+    share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: tokens, log-probs, ends, and the boundary states up to the id that closes."""
+    monkeypatch.setattr(room, "COMPACT_AT", share)
+    prompts = [one.tolist() for one in tiny.sequences([3, 7, 1, 5, 2, 4, 6, 3])]
+    keys = [sample_key(0, 0, str(i), 0) for i in range(len(prompts))]
+    both: list[list[Generated]] = []
+    for ahead in (False, True):
+        monkeypatch.setattr(room, "_runs_ahead", lambda _, ahead=ahead: ahead)
+        decoder = tiny.trunk("llama", 1).decoder(None)
+        sampling = Sampling(max_new_tokens=9, temperature=1.5)
+        both.append(generate(decoder, prompts, keys, sampling, eos_ids=(tiny.END, 7), closing=tiny.END))
+    assert len({(len(one.tokens), one.finished) for one in both[0]}) > 3
+    for one, other in zip(*both, strict=True):
+        assert (one.tokens, one.finished) == (other.tokens, other.finished)
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+        assert one.states is not None
+        assert other.states is not None
+        torch.testing.assert_close(one.states, other.states, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_a_prompt_is_computed_once_for_all_of_its_samples(kind: str) -> None:
     made = tiny.model(kind)
