@@ -99,22 +99,22 @@ def _uniforms(key: int, count: int) -> np.ndarray:
 
 
 class _Boundary:
-    """Boundary states [B, T, D] of sampled tokens, as they come."""
+    """Boundary states [T, B, D] of sampled tokens, as they come."""
 
-    def __init__(self, shape_BT: tuple[int, int]) -> None:
-        self.shape_BT = shape_BT
-        self.states_BTD: Tensor | None = None
+    def __init__(self, shape_TB: tuple[int, int]) -> None:
+        self.shape_TB = shape_TB
+        self.states_TBD: Tensor | None = None
 
-    def keep(self, rows: Tensor, t: int, states_BD: Tensor | None) -> None:
+    def keep(self, t: int, rows: Tensor, states_BD: Tensor | None) -> None:
         assert states_BD is not None, "prompts had boundary states, their tokens have none"
-        if self.states_BTD is None:
-            self.states_BTD = states_BD.new_empty(*self.shape_BT, states_BD.shape[1])
-        self.states_BTD[rows, t] = states_BD
+        if self.states_TBD is None:
+            self.states_TBD = states_BD.new_empty(*self.shape_TB, states_BD.shape[1])
+        self.states_TBD[t].index_copy_(0, rows, states_BD)
 
     def states(self, row: int, count: int) -> Tensor:
         """The first `count` states [count, D] of a sequence."""
-        assert self.states_BTD is not None, "a sequence is closed, so that there are states"
-        return self.states_BTD[row, :count]
+        assert self.states_TBD is not None, "a sequence is closed, so that there are states"
+        return self.states_TBD[:count, row]
 
 
 class _Fetched:
@@ -194,14 +194,14 @@ def _generate_batch(
     tokens: list[list[int]] = [[] for _ in prompts]
     logprobs: list[list[float]] = [[] for _ in prompts]
     finished = [False] * len(prompts)
-    boundary = _Boundary((len(prompts), sampling.max_new_tokens + 1))
+    boundary = _Boundary((sampling.max_new_tokens + 1, len(prompts)))
     rows = list(range(len(prompts)))  # which sequence each row of the running batch is
     rows_B = torch.arange(len(prompts), device=device)
 
     def step(chosen: Tensor, t: int) -> Tensor:
         logits = running.step(chosen)
         if closing is not None:
-            boundary.keep(rows_B, t, running.boundary())
+            boundary.keep(t, rows_B, running.boundary())
         return logits
 
     for t in range(sampling.max_new_tokens):
@@ -226,8 +226,8 @@ def _generate_batch(
                 going.append(i)
         if last:
             if closing is not None:
-                boundary.keep(rows_B, t, running.step_lower(chosen))
-                boundary.keep(rows_B, t + 1, running.step_lower(torch.full_like(chosen, closing)))
+                boundary.keep(t, rows_B, running.step_lower(chosen))
+                boundary.keep(t + 1, rows_B, running.step_lower(torch.full_like(chosen, closing)))
             break
         if not going:
             break
