@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import rms_norm, silu
 
 from plaudit import kernels
-from plaudit.models.packed import Packed, multiply, multiply_and_add
+from plaudit.models.packed import Packed, multiply, multiply_and_add, transposed
 
 # -- what stands before a product, computed once more on the way back -------------------------------------------------
 
@@ -143,11 +143,11 @@ class _Product(torch.autograd.Function):
         grad_A = grad_B = None
         if A_RI is not None:
             inputs_NI = entry.there(x).flatten(0, -2)
-            thin_NR = multiply(grad_NO, B_OR.t()).mul_(ctx.scale)
+            thin_NR = multiply(grad_NO, transposed(B_OR)).mul_(ctx.scale)
             grad_B = multiply(narrow_NR.t(), grad_NO.t()).t()
             grad_A = multiply(thin_NR.t(), inputs_NI.t())
             if grad_NI is not None:
-                grad_NI = multiply_and_add(thin_NR, A_RI.t(), grad_NI)
+                grad_NI = multiply_and_add(thin_NR, transposed(A_RI), grad_NI)
         grad_x = None if grad_NI is None else entry.back(x, grad_NI.unflatten(0, x.shape[:-1]))
         return grad_x, grad_A, grad_B, grads[0] if ctx.added else None, None, None, None
 

@@ -155,16 +155,19 @@ def _by_onednn(x: Tensor, packed: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def multiply(x: Tensor, weight: Tensor) -> Tensor:
     """x W^T for a weight [out, in], packed or plain: for thin plain ones, too, oneDNN is up to four times as fast."""
-    if not can_pack(x):
-        return linear(x, weight)
-    return _by_onednn(x, weight if weight.is_mkldnn else weight.contiguous())
+    return _by_onednn(x, weight) if can_pack(x) else linear(x, weight)
+
+
+def transposed(weight: Tensor) -> Tensor:
+    """A thin weight the other way round: for oneDNN as it would lie there, which is faster than by its strides."""
+    return weight.t().contiguous() if can_pack(weight) else weight.t()
 
 
 def multiply_and_add(x_NI: Tensor, weight_OI: Tensor, to_NO: Tensor) -> Tensor:
     """x W^T + `to`, in one pass over what is added to, which may be overwritten."""
     if not can_pack(x_NI):
         return to_NO.addmm_(x_NI, weight_OI.t())
-    return cast(Tensor, torch.ops.mkldnn._linear_pointwise.binary(x_NI, to_NO, weight_OI.contiguous(), None, "add"))
+    return cast(Tensor, torch.ops.mkldnn._linear_pointwise.binary(x_NI, to_NO, weight_OI, None, "add"))
 
 
 def plain_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
