@@ -126,7 +126,7 @@ def move(made: Trunk, part: str, *, seed: int = 1, by: float = 0.1) -> None:
     rng = np.random.default_rng(seed)
     with torch.no_grad():
         for weight in made.part(part).parameters():
-            weight.add_(by * torch.from_numpy(rng.standard_normal(tuple(weight.shape))).float())
+            weight.add_(by * torch.from_numpy(rng.standard_normal(tuple(weight.shape))).float().to(weight.device))
 
 
 def sequences(lengths: Sequence[int], *, seed: int = 0) -> list[Tensor]:
@@ -139,6 +139,12 @@ def bundles(tokens: Sequence[Tensor], num_prompts: Sequence[int] | None = None, 
     """Each sequence by itself: a prompt (of one token, unless told) and one response, its last token with it or not."""
     counts = [1] * len(tokens) if num_prompts is None else num_prompts
     return [bundle(t[:n], [t[n : None if last else -1]]) for t, n in zip(tokens, counts, strict=True)]
+
+
+def lines() -> list[Bundle]:
+    """Unlike lengths; one prompt with three responses behind it, which do not see each other."""
+    tokens = sequences([9, 4, 7, 3, 5, 2])
+    return [*bundles(tokens[:2], [4, 1]), bundle(tokens[2], tokens[3:])]
 
 
 def asked(text: str) -> Prompt:

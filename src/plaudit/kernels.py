@@ -9,7 +9,6 @@ a CPU, for tests.
 from __future__ import annotations
 
 import os
-from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from types import SimpleNamespace
@@ -21,22 +20,18 @@ from torch import Tensor
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 HALF = (torch.bfloat16, torch.float16)
 
-if find_spec("triton") is None:  # functions are functions then, and `usable` says no
+HAS_TRITON = find_spec("triton") is not None
+if not HAS_TRITON:  # functions are functions then, and `usable` says no
     triton: Any = SimpleNamespace(jit=lambda function: function)
     tl: Any = triton
 else:
     triton, tl = import_module("triton"), import_module("triton.language")
 
 
-@cache
-def _has_triton() -> bool:
-    return find_spec("triton") is not None
-
-
 def usable(x: Tensor) -> bool:
     """Whether the kernels take this tensor: half precision on a CUDA device. In float32 the plain ways stand, which
     tests compare with a CPU."""
-    return (x.is_cuda or INTERPRETED) and x.dtype in HALF and _has_triton()
+    return (x.is_cuda or INTERPRETED) and x.dtype in HALF and HAS_TRITON
 
 
 # -- silu(gate) * up --------------------------------------------------------------------------------------------------

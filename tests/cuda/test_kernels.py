@@ -8,7 +8,7 @@ from torch import Tensor
 
 from plaudit import kernels
 from plaudit.models.cache import KeyValuesOfGPU
-from plaudit.models.fused import rotate
+from plaudit.models.decoding_layers import rotate
 from plaudit.tensors import Head, token_logprobs
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

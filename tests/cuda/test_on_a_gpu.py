@@ -20,7 +20,7 @@ from plaudit.rl import ppo as room
 from plaudit.rl.ppo import minibatch_gradients, ppo
 from plaudit.rl.rollout import POLICY
 from plaudit.tensors import token_logprobs
-from plaudit.types import Bundle, Sampling
+from plaudit.types import Sampling
 from steps import config, rolled_out
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
@@ -35,15 +35,8 @@ def trunk_on(device: str, kind: str = "llama", depth: int = 1, *, dtype: torch.d
     made = Trunk(tiny.model(kind, layers=3).to(device=device, dtype=dtype), depth)  # pyright: ignore
     for seed, name in enumerate(("policy", "value")):
         made.add_part(name, "lora", rank=4, seed=seed)
-        shift(made, name, seed)
+        tiny.move(made, name, seed=seed, by=0.05)
     return made
-
-
-def shift(made: Trunk, part: str, seed: int) -> None:
-    with torch.no_grad():
-        for i, weight in enumerate(made.part(part).parameters()):
-            generator = torch.Generator().manual_seed(1000 * seed + i)
-            weight += 0.05 * torch.randn(weight.shape, generator=generator).to(weight.device)
 
 
 def said_by(made: Trunk, *, closing: int | None = None, rows: int = 6) -> list[Generated]:
@@ -52,12 +45,6 @@ def said_by(made: Trunk, *, closing: int | None = None, rows: int = 6) -> list[G
     prompts = (PROMPTS * 3)[:rows]
     keys = [sample_key(0, 0, str(i), 0) for i in range(rows)]
     return generate(decoder, prompts, keys, SAMPLING, eos_ids=(tiny.END,), closing=closing)
-
-
-def lines() -> list[Bundle]:
-    """Unlike lengths; one prompt with three responses behind it, which do not see each other."""
-    tokens = tiny.sequences([9, 4, 7, 3, 5, 2])
-    return [*tiny.bundles(tokens[:2], [4, 1]), bundle(tokens[2], tokens[3:])]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -84,7 +71,7 @@ def test_new_weights_are_heard() -> None:
     decoder = made.decoder("policy")
     keys = [sample_key(0, 0, str(i), 0) for i in range(len(PROMPTS))]
     first = generate(decoder, PROMPTS, keys, SAMPLING, eos_ids=(tiny.END,))
-    shift(made, "policy", 5)
+    tiny.move(made, "policy", seed=5, by=0.05)
     made.refresh(decoder, "policy")
     second = generate(decoder, PROMPTS, keys, SAMPLING, eos_ids=(tiny.END,))
     assert [one.tokens for one in first] != [one.tokens for one in second]
@@ -122,7 +109,7 @@ def test_states_and_gradients_are_those_of_the_cpu(kind: str, depth: int) -> Non
         assert made.fused is not None
         assert made.shares_prompts
         out = [
-            torch.cat([predicting_states(made, lines(), part=name), last_states(made, lines(), part=name)])
+            torch.cat([predicting_states(made, tiny.lines(), part=name), last_states(made, tiny.lines(), part=name)])
             for name in ("policy", "value")
         ]
         generator = torch.Generator().manual_seed(3)
@@ -148,7 +135,7 @@ def test_the_first_ratio_is_1(dtype: torch.dtype, tolerance: float) -> None:
     settings = config()
     made = Trunk(tiny.model(layers=3).to(device="cuda", dtype=dtype), 1)  # pyright: ignore
     learner = room.Learner(made, settings, seed=0, value_start=None)
-    shift(made, POLICY, 1)
+    tiny.move(made, POLICY, by=0.05)
     rollout = rolled_out(learner, made, settings)
     generator = torch.Generator(device="cuda").manual_seed(0)
     shape = rollout.response_mask_BT.shape

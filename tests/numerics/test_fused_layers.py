@@ -15,9 +15,8 @@ from plaudit.models import packed as packing
 from plaudit.models.fused_layers import FusedLayers
 from plaudit.models.operations import GATE, Entry, Normed, turned
 from plaudit.models.packed import packing_works
-from plaudit.models.sequences import bundle, last_states, predicting_states, run, run_lower
+from plaudit.models.sequences import last_states, predicting_states, run, run_lower
 from plaudit.models.trunk import Trunk
-from plaudit.types import Bundle
 
 KINDS = ("llama", "qwen2", "qwen3")
 
@@ -45,12 +44,6 @@ def moved(kind: str, depth: int, *, fast: bool, checkpointing: bool = False) -> 
     return made
 
 
-def lines() -> list[Bundle]:
-    """Unlike lengths; one prompt with three responses behind it, which do not see each other."""
-    tokens = tiny.sequences([9, 4, 7, 3, 5, 2])
-    return [*tiny.bundles(tokens[:2], [4, 1]), bundle(tokens[2], tokens[3:])]
-
-
 def gradients(made: Trunk, forward: Callable[[Trunk, str], Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     """What both parts compute, and the gradients of all their weights: both forward before either goes backward."""
     outputs = [forward(made, name) for name in ("policy", "value")]
@@ -74,7 +67,7 @@ def close(found: list[Tensor], expected: list[Tensor], relative: float) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_states_and_gradients_are_those_of_the_modules(kind: str, depth: int, checkpointing: bool) -> None:
     def forward(made: Trunk, name: str) -> Tensor:
-        return torch.cat([predicting_states(made, lines(), part=name), last_states(made, lines(), part=name)])
+        return torch.cat([predicting_states(made, tiny.lines(), part=name), last_states(made, tiny.lines(), part=name)])
 
     slow = gradients(moved(kind, depth, fast=False), forward)
     fast = gradients(moved(kind, depth, fast=True, checkpointing=checkpointing), forward)
@@ -103,7 +96,7 @@ def test_padding_on_either_side_is_not_seen(side: str) -> None:
 def test_states_that_are_read_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last layer computes no others; a place may be read twice, and its gradient then counts twice."""
     made = moved("llama", 1, fast=True)
-    bundles = run_lower(made, lines())
+    bundles = run_lower(made, tiny.lines())
     whole = run(made, bundles, part="policy", mode="top")
     wanted = [[3, 3, 5], [0], [6, 6, 9]]
     rows: list[int] = []
@@ -122,7 +115,7 @@ def test_no_adapter_is_the_frozen_model_and_a_new_one_is_nothing() -> None:
     """To the bit, whatever adapters there are; and nothing but its own weights has a gradient."""
     made = tiny.trunk("llama", 1)
     assert made.fused is not None
-    bundles = run_lower(made, lines())
+    bundles = run_lower(made, tiny.lines())
     before = predicting_states(made, bundles, part=None)
     made.add_part("policy", "lora", rank=4, seed=1)
     assert torch.equal(predicting_states(made, bundles, part="policy"), before)
@@ -138,7 +131,7 @@ def test_no_adapter_is_the_frozen_model_and_a_new_one_is_nothing() -> None:
 def test_little_is_kept_for_the_way_back() -> None:
     """Of a layer: its input, queries, keys and values, the mix, the state between, gate and up, and thin products."""
     made = moved("llama", 2, fast=True)
-    bundles = run_lower(made, lines())
+    bundles = run_lower(made, tiny.lines())
     kept: dict[int, int] = {}
 
     def pack(saved: Tensor) -> Tensor:
@@ -182,7 +175,7 @@ def test_half_precision_is_near_float32(weights: str) -> None:
     """States of bfloat16 weights against the same weights in float32, beside how near transformers' modules come."""
     rounded = tiny.model("qwen3", layers=3).bfloat16()
     exact = copy.deepcopy(rounded).float()
-    tokens = lines()
+    tokens = tiny.lines()
     expected, fast, slow = (Trunk(network, 1) for network in (exact, rounded, copy.deepcopy(rounded)))
     slow.fused = None
     assert fast.fused is not None
@@ -203,7 +196,7 @@ def test_half_precision_is_near_float32(weights: str) -> None:
 def test_a_copy_that_has_not_moved_gives_the_trunks_own_numbers() -> None:
     made = tiny.trunk("llama")
     made.add_part("policy", "full")
-    states = [predicting_states(made, lines(), part=part) for part in ("policy", None)]
+    states = [predicting_states(made, tiny.lines(), part=part) for part in ("policy", None)]
     assert torch.equal(*states)
 
 

@@ -53,6 +53,9 @@ class KeyValues(ABC):
     def mask(self, unseen_BL: Tensor) -> Tensor:
         """What `attend` takes: rows do not look where this is True."""
 
+    def _added(self, unseen_BL: Tensor) -> Tensor:
+        return torch.zeros_like(unseen_BL, dtype=self.keys.dtype).masked_fill_(unseen_BL, float("-inf"))
+
     @abstractmethod
     def attend(self, queries_BQD: Tensor, mask: Tensor, scaling: float) -> Tensor:
         """What each row's Q queries find at the first L places: [B, Q D]. Queries that share a key head stand where a
@@ -81,8 +84,7 @@ class KeyValuesOfCPU(KeyValues):
 
     def mask(self, unseen_BL: Tensor) -> Tensor:
         """To be added [B H, 1, L]: 0 where a row looks, -inf elsewhere."""
-        mask_BL = torch.zeros_like(unseen_BL, dtype=self.keys.dtype).masked_fill_(unseen_BL, float("-inf"))
-        return mask_BL.unsqueeze(1).repeat_interleave(self.keys.shape[1], dim=0)
+        return self._added(unseen_BL).unsqueeze(1).repeat_interleave(self.keys.shape[1], dim=0)
 
     def attend(self, queries_BQD: Tensor, mask: Tensor, scaling: float) -> Tensor:
         rows, heads, width, _ = self.keys.shape
@@ -114,8 +116,7 @@ class KeyValuesOfGPU(KeyValues):
 
     def mask(self, unseen_BL: Tensor) -> Tensor:
         """To be added [B, 1, 1, L]: 0 where a row looks, -inf elsewhere."""
-        mask_BL = torch.zeros_like(unseen_BL, dtype=self.keys.dtype).masked_fill_(unseen_BL, float("-inf"))
-        return mask_BL[:, None, None]
+        return self._added(unseen_BL)[:, None, None]
 
     def attend(self, queries_BQD: Tensor, mask: Tensor, scaling: float) -> Tensor:
         rows, heads, _, width = self.keys.shape

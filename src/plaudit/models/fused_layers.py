@@ -20,7 +20,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from plaudit.models.family import GATED, PROJECTIONS, Shape, is_of_the_family, shape_of_layer
+from plaudit.models.family import GATED, PROJECTIONS, ROUNDED, Shape, is_of_the_family, shape_of_layer
 from plaudit.models.lora import LoRA
 from plaudit.models.operations import GATE, PLAIN, Normed, Terms, normed, pick, product, spread, turn
 from plaudit.models.packed import Packed
@@ -29,8 +29,6 @@ from plaudit.models.structure import find_layers
 
 TOLERANCE = 1e-4
 """Largest difference of a state from the modules' own, as a share of the largest state, in the same network."""
-ROUNDED = 0.05
-"""The same in half precision."""
 
 
 # -- layers -----------------------------------------------------------------------------------------------------------

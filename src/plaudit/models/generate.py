@@ -165,6 +165,42 @@ class _Chooser:
         return chosen_B if self.closing is None else chosen_B.masked_fill(ended_B, self.closing), told_3B
 
 
+class _Said:
+    """What each sequence of a batch has said so far."""
+
+    def __init__(
+        self,
+        count: int,
+        stopped: Callable[[Sequence[int]], bool] | None,
+        hear: Callable[[int, int], None] | None,
+    ) -> None:
+        self.stopped, self.hear = stopped, hear
+        self.tokens: list[list[int]] = [[] for _ in range(count)]
+        self.logprobs: list[list[float]] = [[] for _ in range(count)]
+        self.finished = [False] * count
+
+    def add(self, row: int, token: int, logprob: float, *, ended: bool) -> bool:
+        """One more token of an unfinished sequence; True where a stop string is what it ends with."""
+        self.tokens[row].append(token)
+        self.logprobs[row].append(logprob)
+        stops = not ended and self.stopped is not None and self.stopped(self.tokens[row])
+        self.finished[row] = ended or stops
+        if self.hear is not None:
+            self.hear(row, token)
+        return stops
+
+    def results(self, boundary: _Boundary, prompt_states: Sequence[Tensor] | None) -> list[Generated]:
+        """`prompt_states` are those of each sequence's prompt; None: no states were kept."""
+        made: list[Generated] = []
+        for row, (tokens, logprobs, finished) in enumerate(zip(self.tokens, self.logprobs, self.finished, strict=True)):
+            states: dict[str, Tensor] = {}
+            if prompt_states is not None:
+                upto = len(tokens) if finished else len(tokens) + 1
+                states = {"prompt_states": prompt_states[row], "states": boundary.states(row, upto)}
+            made.append(Generated(tokens=tokens, logprobs=logprobs, finished=finished, **states))
+        return made
+
+
 def _runs_ahead(logits: Tensor) -> bool:
     """Whether the next step is asked for before the last one's tokens are read: a GPU then never waits for us."""
     return logits.is_cuda
@@ -183,18 +219,13 @@ def _generate_batch(
     distinct: dict[tuple[int, ...], int] = {}
     copies = [distinct.setdefault(tuple(p), len(distinct)) for p in prompts]
     start = decoder.start(list(distinct), copies, sampling.max_new_tokens + (closing is not None))
-    logits, running = start.logits_BV, start.running
+    logits, running, device = start.logits_BV, start.running, start.logits_BV.device
     if start.prompt_states is None:
         closing = None  # nothing would be kept of it
-    device, greedy = logits.device, uniforms_BT is None
-    compact_at = COMPACT_AT if device.type == "cpu" else COMPACT_AT_ON_GPU
+    greedy, limit = uniforms_BT is None, sampling.max_new_tokens
     choose = _Chooser(sampling, eos_ids, closing, greedy=greedy, like=logits)
-    draws = torch.zeros(len(prompts), sampling.max_new_tokens) if greedy else torch.from_numpy(uniforms_BT)
-    draws = draws.to(device)
-    tokens: list[list[int]] = [[] for _ in prompts]
-    logprobs: list[list[float]] = [[] for _ in prompts]
-    finished = [False] * len(prompts)
-    boundary = _Boundary((sampling.max_new_tokens + 1, len(prompts)))
+    draws = (torch.zeros(len(prompts), limit) if greedy else torch.from_numpy(uniforms_BT)).to(device)
+    said, boundary = _Said(len(prompts), stopped, hear), _Boundary((limit + 1, len(prompts)))
     rows = list(range(len(prompts)))  # which sequence each row of the running batch is
     rows_B = torch.arange(len(prompts), device=device)
 
@@ -204,34 +235,24 @@ def _generate_batch(
             boundary.keep(t, rows_B, running.boundary())
         return logits
 
-    for t in range(sampling.max_new_tokens):
+    for t in range(limit):
         chosen, told = choose(logits, draws[:, t])
-        fetched = _Fetched(told)
-        last = t + 1 == sampling.max_new_tokens
+        fetched, last = _Fetched(told), t + 1 == limit
         ahead = step(chosen, t) if stopped is None and not last and _runs_ahead(logits) else None
         going: list[int] = []
-        for i, (row, token, logprob, end) in enumerate(zip(rows, *fetched.read(), strict=True)):
-            if finished[row]:
+        for i, (row, token, logprob, ended) in enumerate(zip(rows, *fetched.read(), strict=True)):
+            if said.finished[row]:
                 continue
-            tokens[row].append(int(token))
-            logprobs[row].append(logprob)
-            finished[row] = bool(end)
-            if not end and stopped is not None and stopped(tokens[row]):
-                finished[row] = True
-                if closing is not None:
-                    chosen[i] = closing  # what a judge reads is closed here too
-            if hear is not None:
-                hear(row, int(token))
-            if not finished[row] or closing is not None:
+            if said.add(row, int(token), logprob, ended=bool(ended)) and closing is not None:
+                chosen[i] = closing  # what a judge reads is closed here too
+            if not said.finished[row] or closing is not None:
                 going.append(i)
-        if last:
-            if closing is not None:
-                boundary.keep(t, rows_B, running.step_lower(chosen))
-                boundary.keep(t + 1, rows_B, running.step_lower(torch.full_like(chosen, closing)))
+        if last and closing is not None:
+            boundary.keep(t, rows_B, running.step_lower(chosen))
+            boundary.keep(t + 1, rows_B, running.step_lower(torch.full_like(chosen, closing)))
+        if last or not going:
             break
-        if not going:
-            break
-        if len(going) <= compact_at * len(rows):
+        if len(going) <= (COMPACT_AT if device.type == "cpu" else COMPACT_AT_ON_GPU) * len(rows):
             keep = torch.tensor(going, device=device)
             running.keep(keep)
             choose.forget()
@@ -239,20 +260,8 @@ def _generate_batch(
             ahead = None if ahead is None else ahead[keep]
             rows = [rows[i] for i in going]
         logits = step(chosen, t) if ahead is None else ahead
-    said = zip(tokens, logprobs, finished, strict=True)
-    if start.prompt_states is None or closing is None:
-        return [Generated(tokens=a, logprobs=b, finished=c) for a, b, c in said]
-    before = [start.prompt_states[copy] for copy in copies]
-    return [
-        Generated(
-            tokens=a,
-            logprobs=b,
-            finished=c,
-            prompt_states=before[row],
-            states=boundary.states(row, len(a) if c else len(a) + 1),
-        )
-        for row, (a, b, c) in enumerate(said)
-    ]
+    kept = start.prompt_states
+    return said.results(boundary, None if kept is None or closing is None else [kept[copy] for copy in copies])
 
 
 def draw(chances_BV: Tensor, uniforms_B: Tensor) -> Tensor:
