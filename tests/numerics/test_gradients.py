@@ -40,6 +40,21 @@ def test_any_microbatch_gives_the_same_gradients(kind: str, depth: int, adapter:
             assert results[budget][0][name] == pytest.approx(value, abs=2e-6), name
 
 
+def test_the_largest_ratio_is_that_of_all_micro_batches() -> None:
+    """The policy has moved since: rows differ in how far, and one micro-batch holds them all or each one."""
+    settings = config()
+    learner, made = ready(settings)
+    rollout = rolled_out(learner, made, settings)
+    tiny.move(made, POLICY, by=0.02)
+    targets = advantages_like(rollout)
+    rows = list(range(len(rollout.bundles)))
+    alone = [minibatch_gradients(learner, rollout, *targets, [row], 10_000)["ratio_error"] for row in rows]
+    assert max(alone) > 1.5 * min(alone) > 0.0
+    for budget in (1, 30, 10_000):
+        seen = minibatch_gradients(learner, rollout, *targets, rows, budget)
+        assert seen["ratio_error"] == pytest.approx(max(alone), rel=1e-3)
+
+
 def test_a_step_that_ran_out_of_memory_is_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory runs out in the backward pass of the value, when the policy's gradient is there already."""
     settings = config()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ import tiny
 from plaudit.data.batching import pad_right
 from plaudit.models.checkpoints import load_tensors, save_peft, save_tensors
 from plaudit.models.memory import keys_of
-from plaudit.models.sequences import bundle, last_states, predicting_states, run_lower
+from plaudit.models.sequences import bundle, last_states, lay_out, predicting_states, run_lower
 from plaudit.models.trunk import FullCopy, Trunk
 from plaudit.tensors import token_logprobs
 from plaudit.types import InputError
@@ -318,3 +319,43 @@ def test_an_adapter_belongs_to_its_trunk(tmp_path: Path) -> None:
         load_tensors(tmp_path / "part.safetensors", trunk_hash=other.hash())
     with pytest.raises(InputError, match="there is no checkpoint"):
         load_tensors(tmp_path / "missing.safetensors")
+
+
+# -- layouts --------------------------------------------------------------------------------------------------------
+
+
+def test_a_layout_by_hand() -> None:
+    """One response each: places count up to the end, and nothing behind it is real. Several: each goes on from the
+    prompt, and sees it and itself."""
+    device = torch.device("cpu")
+    several = lay_out([bundle(torch.tensor([7, 8]), [torch.tensor([9]), torch.tensor([5, 6])])], device)
+    assert several.mask_BS.all()
+    assert several.positions_BS.tolist() == [[0, 1, 2, 2, 3]]
+    assert several.allowed_BSS is not None
+    assert several.allowed_BSS[0].int().tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],
+        [1, 1, 0, 1, 0],
+        [1, 1, 0, 1, 1],
+    ]
+    unlike = [bundle(torch.tensor([7, 8]), [torch.tensor([9])]), bundle(torch.tensor([7]), [torch.tensor([9])])]
+    ragged = lay_out(unlike, device)
+    assert ragged.mask_BS.tolist() == [[True, True, True], [True, True, False]]
+    assert ragged.positions_BS.tolist() == [[0, 1, 2], [0, 1, 0]]
+    assert ragged.allowed_BSS is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_network_whose_answers_see_each_other_shares_no_prompts(dtype: torch.dtype) -> None:
+    """It looks back whatever it is told; the same network as it is shares them, in half precision too."""
+    honest, deaf = (tiny.model("llama").to(dtype=dtype) for _ in range(2))  # pyright: ignore
+    forward = deaf.base_model.forward
+
+    def looks_back(*args: Any, **given: Any) -> Any:
+        mask = given.get("attention_mask")
+        return forward(*args, **(given if mask is None or mask.dim() == 2 else given | {"attention_mask": None}))
+
+    deaf.base_model.forward = looks_back
+    assert Trunk(honest).shares_prompts
+    assert not Trunk(deaf).shares_prompts
