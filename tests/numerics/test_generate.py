@@ -14,8 +14,9 @@ import tiny
 from plaudit.models import fused
 from plaudit.models import generate as room
 from plaudit.models.decoding import ModuleDecoder
+from plaudit.models.drawing import draw
 from plaudit.models.fused import FusedDecoder, decoder_of
-from plaudit.models.generate import Generated, draw, generate, sample_key
+from plaudit.models.generate import Generated, generate, sample_key
 from plaudit.tensors import nucleus
 from plaudit.types import Sampling
 
@@ -122,27 +123,79 @@ def test_leaving_the_batch_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     assert [r.finished for r in at_once] == [r.finished for r in never]
 
 
+def with_states(batch_size: int = 64, count: int = 8) -> list[Generated]:
+    prompts = [one.tolist() for one in tiny.sequences([3, 7, 1, 5, 2, 4, 6, 3, 7, 2, 5, 1, 6, 4][:count])]
+    keys = [sample_key(0, 0, str(i), 0) for i in range(len(prompts))]
+    decoder, sampling = tiny.trunk("llama", 1).decoder(None), Sampling(max_new_tokens=9, temperature=1.5)
+    return generate(decoder, prompts, keys, sampling, eos_ids=(tiny.END, 7), closing=tiny.END, batch_size=batch_size)
+
+
+def assert_alike(these: list[Generated], others: list[Generated]) -> None:
+    """Tokens, log-probs, ends, and the boundary states up to the id that closes."""
+    for one, other in zip(these, others, strict=True):
+        assert (one.tokens, one.finished) == (other.tokens, other.finished)
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+        for mine, theirs in ((one.states, other.states), (one.prompt_states, other.prompt_states)):
+            assert mine is not None
+            assert theirs is not None
+            torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.75, 1.0])
 def test_asking_for_the_next_step_before_reading_the_last_changes_nothing(
     share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a GPU: tokens, log-probs, ends, and the boundary states up to the id that closes."""
+    """As on a GPU."""
     monkeypatch.setattr(room, "COMPACT_AT", share)
-    prompts = [one.tolist() for one in tiny.sequences([3, 7, 1, 5, 2, 4, 6, 3])]
-    keys = [sample_key(0, 0, str(i), 0) for i in range(len(prompts))]
     both: list[list[Generated]] = []
     for ahead in (False, True):
         monkeypatch.setattr(room, "_runs_ahead", lambda _, ahead=ahead: ahead)
-        decoder = tiny.trunk("llama", 1).decoder(None)
-        sampling = Sampling(max_new_tokens=9, temperature=1.5)
-        both.append(generate(decoder, prompts, keys, sampling, eos_ids=(tiny.END, 7), closing=tiny.END))
+        both.append(with_states())
     assert len({(len(one.tokens), one.finished) for one in both[0]}) > 3
-    for one, other in zip(*both, strict=True):
-        assert (one.tokens, one.finished) == (other.tokens, other.finished)
-        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
-        assert one.states is not None
-        assert other.states is not None
-        torch.testing.assert_close(one.states, other.states, atol=1e-5, rtol=1e-5)
+    assert_alike(*both)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize("share", [0.0, 0.4, 0.7, 1.0])
+def test_who_takes_anothers_place_says_what_he_would_have_said(
+    share: float, ahead: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three rows for fourteen sequences, filled again at once, when two or all of them are free, or in between: rows
+    that are done wait beside others that go on for as long as they may."""
+    alone = with_states(batch_size=1, count=14)
+    assert {one.finished for one in alone} == {False, True}
+    monkeypatch.setattr(room, "REFILL_AT", share)
+    monkeypatch.setattr(room, "_runs_ahead", lambda _: ahead)
+    assert_alike(with_states(batch_size=3, count=14), alone)
+
+
+def test_rows_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ragged answers to many prompts take about as many steps as they have tokens for each row."""
+    prompts = [one.tolist() for one in tiny.sequences([4] * 64, seed=2)]
+    keys = [sample_key(3, 0, str(i), 0) for i in range(len(prompts))]
+    steps: list[int] = []
+    own = fused._RunningFused.step  # pyright: ignore[reportPrivateUsage]
+
+    def counted(running: Any, tokens: torch.Tensor) -> torch.Tensor:
+        steps.append(len(tokens))
+        return own(running, tokens)
+
+    monkeypatch.setattr(fused._RunningFused, "step", counted)  # pyright: ignore[reportPrivateUsage]
+    done: list[int] = []
+    made = generate(
+        tiny.model("llama"),
+        prompts,
+        keys,
+        Sampling(max_new_tokens=40),
+        eos_ids=EOS,
+        batch_size=8,
+        on_progress=done.append,
+    )
+    tokens = sum(len(one.tokens) for one in made)
+    longest = [max(len(one.tokens) for one in made[i : i + 8]) for i in range(0, 64, 8)]
+    assert sum(done) == 64
+    assert tokens / 8 < len(steps) < tokens / 8 / 0.8 + max(longest)
+    assert len(steps) < 0.7 * sum(longest)
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])

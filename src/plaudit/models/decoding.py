@@ -18,6 +18,11 @@ from transformers import DynamicCache, PreTrainedModel
 class Running(Protocol):
     """A batch in the middle of its sentences. Row r of every call is row r of the last `keep`."""
 
+    @property
+    def joins(self) -> bool:
+        """Whether others can take the places of rows: `join`."""
+        ...
+
     def step(self, tokens_B: Tensor) -> Tensor:
         """Append one token to each row: the logits [B, V] of what follows."""
         ...
@@ -29,6 +34,11 @@ class Running(Protocol):
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows alone."""
+        ...
+
+    def join(self, rows: list[int], prompts: Sequence[Sequence[int]], copies: Sequence[int]) -> Start:
+        """What `rows` have said is forgotten: row `rows[i]` now continues prompt `copies[i]`, which is no longer than
+        the longest that the batch began with, and by as many tokens at most."""
         ...
 
     def boundary(self) -> Tensor | None:
@@ -89,6 +99,9 @@ class ModuleDecoder:
 
 
 class _RunningModule:
+    joins = False
+    """The cache of transformers' modules grows for all rows alike."""
+
     def __init__(self, model: PreTrainedModel, cache: DynamicCache, mask_BS: Tensor, position_B: Tensor) -> None:
         self.model, self.cache, self.mask_BS, self.position_B = model, cache, mask_BS, position_B
 
@@ -106,6 +119,9 @@ class _RunningModule:
 
     def step_lower(self, tokens_B: Tensor) -> Tensor | None:
         return None
+
+    def join(self, rows: list[int], prompts: Sequence[Sequence[int]], copies: Sequence[int]) -> Start:
+        raise NotImplementedError("see `joins`")
 
     def keep(self, rows: Tensor) -> None:
         self.cache.batch_select_indices(rows)

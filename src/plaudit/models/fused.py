@@ -93,19 +93,27 @@ class FusedDecoder:
         lengths = [len(p) for p in prompts]
         size = (len(copies), shape.kv_heads, shape.head_width, max(lengths) + room)
         caches = [KeyValues.empty(size, dtype=self.dtype, device=device) for _ in self.layers]
+        ends = torch.tensor([lengths[copy] for copy in copies], device=device)
+        logits, kept = self.read_prompts(prompts, copies, caches, list(range(len(copies))))
+        return Start(logits, _RunningFused(self, caches, ends), kept)
+
+    def read_prompts(
+        self, prompts: Sequence[Sequence[int]], copies: Sequence[int], caches: Sequence[KeyValues], rows: list[int]
+    ) -> tuple[Tensor, list[Tensor] | None]:
+        """Row `rows[i]` of the caches takes prompt `copies[i]`: what follows in each of these rows [rows, V], and each
+        prompt's boundary states."""
+        lengths = [len(p) for p in prompts]
         logits: dict[int, Tensor] = {}
         boundary: dict[int, Tensor] = {}
-        for chosen in token_budget_batches(lengths, tokens_at_a_time(device)):
-            rows = [row for row, copy in enumerate(copies) if copy in chosen]
-            source = [chosen.index(copies[row]) for row in rows]
-            states, lower = self._read([prompts[c] for c in chosen], caches, rows, source)
-            last = states[torch.arange(len(chosen), device=device), [lengths[c] - 1 for c in chosen]]
+        for chosen in token_budget_batches(lengths, tokens_at_a_time(self.device)):
+            theirs = [(row, chosen.index(copy)) for row, copy in zip(rows, copies, strict=True) if copy in chosen]
+            states, lower = self._read([prompts[c] for c in chosen], caches, *map(list, zip(*theirs, strict=True)))
+            last = states[torch.arange(len(chosen), device=self.device), [lengths[c] - 1 for c in chosen]]
             logits |= zip(chosen, self.logits(last), strict=True)
             if lower is not None:
                 boundary |= {c: lower[i, : lengths[c]].clone() for i, c in enumerate(chosen)}
         kept = [boundary[c] for c in range(len(prompts))] if boundary else None
-        ends = torch.tensor([lengths[copy] for copy in copies], device=device)
-        return Start(torch.stack([logits[copy] for copy in copies]), _RunningFused(self, caches, ends), kept)
+        return torch.stack([logits[copy] for copy in copies]), kept
 
     def _read(
         self, prompts: Sequence[Sequence[int]], caches: Sequence[KeyValues], rows: list[int], source: list[int]
@@ -176,6 +184,8 @@ class FusedDecoder:
 
 
 class _RunningFused:
+    joins = True
+
     def __init__(self, decoder: FusedDecoder, caches: list[KeyValues], lengths_B: Tensor) -> None:
         self.decoder, self.caches, self.lengths_B = decoder, caches, lengths_B
         self.longest = int(lengths_B.max())
@@ -194,9 +204,8 @@ class _RunningFused:
 
     def _looked_at(self, recorded: bool) -> int:
         """Places that rows look at: those there are, or a number that stays for some steps, since a recording does."""
-        if not recorded:
-            return self.longest + 1
-        return min(self.caches[0].places, -(-(self.longest + 1) // LOOKED_AT) * LOOKED_AT)
+        needed = self.longest + 1
+        return min(self.caches[0].places, -(-needed // LOOKED_AT) * LOOKED_AT if recorded else needed)
 
     def _step(self, tokens_B: Tensor) -> Tensor:
         return self.decoder.logits(self._through(tokens_B, len(self.decoder.layers), self._upto))
@@ -213,8 +222,9 @@ class _RunningFused:
         """States [B, D] of one more token in each row, behind so many layers; rows look at the first `upto` places."""
         decoder, shape = self.decoder, self.decoder.shape
         states = decoder.embed(tokens_B)
-        rotation = decoder._rotation(states, self.lengths_B)  # pyright: ignore[reportPrivateUsage]
-        at = self.lengths_B
+        # A row that is done, and waits for another to take its place, stays at the last one.
+        at = self.lengths_B.clamp(max=self.caches[0].places - 1)
+        rotation = decoder._rotation(states, at)  # pyright: ignore[reportPrivateUsage]
         # A row looks at its own tokens up to this one.
         mask = self.caches[0].mask(self._positions[:upto] > at.unsqueeze(1))
         for i, layer in enumerate(decoder.layers[:depth]):
@@ -231,6 +241,14 @@ class _RunningFused:
         self.caches = [cache.of(rows) for cache in self.caches]
         self.lengths_B = self.lengths_B[rows]
         self.longest = int(self.lengths_B.max())
+
+    @torch.no_grad()
+    def join(self, rows: list[int], prompts: Sequence[Sequence[int]], copies: Sequence[int]) -> Start:
+        logits, kept = self.decoder.read_prompts(prompts, copies, self.caches, rows)
+        lengths = [len(prompts[copy]) for copy in copies]
+        self.lengths_B[rows] = torch.tensor(lengths, device=self.lengths_B.device)
+        self.longest = int(self.lengths_B.max())
+        return Start(logits, self, kept)
 
     def boundary(self) -> Tensor | None:
         return self._boundary
