@@ -1,6 +1,7 @@
-"""What an active order of questions saves: a judge's accuracy against the rankings that people had to make.
+"""What an active order, and another form of question, save: a judge's accuracy against the choices people had to make.
 
-    python benchmarks/active.py                # ten seeds of the built-in world, an hour on one core
+    python benchmarks/active.py                # ten seeds of the built-in world, three hours on one core
+    python benchmarks/active.py --only form    # the form of the question alone
     python benchmarks/active.py --policies 3   # and PPO with the judges of two budgets, for three of the seeds
     python benchmarks/active.py --quick        # one seed, few prompts: does everything still work?
 
@@ -11,6 +12,10 @@ them. Measured: pairs of other prompts' answers in the order of the truth. Two c
 one trunk disagree about most is asked first, stage by stage like the active order; and, which nobody has, the four
 answers furthest apart by the truth. The curve of the random order, a line over the logarithm of the rankings, says how
 many random ones are worth as much.
+
+The form: of all eight answers the best and the worst (`feedback.queue.ask: best_and_worst`), on prompts chosen by
+nobody or by the active order, against whole rankings of four chosen by nobody. An action of an annotator is one choice:
+a ranking of four takes three of them, and the best and the worst of eight take two.
 """
 
 from __future__ import annotations
@@ -18,7 +23,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +62,21 @@ MEMBERS = 4
 SMALL = ["sft.examples=64", "sample.prompts=64", "sample.max_new_tokens=12", "feedback.queue.first=12"]
 SMALL_PPO = ["ppo.steps=2", "ppo.prompts_per_step=8", "ppo.max_new_tokens=12", "evaluation.prompts=12"]
 WAYS = {"random": "#8a8f98", "active": "#2563eb", "members": "#d97706", "wide": "#15803d"}
+FORMS: dict[str, dict[str, Any]] = {
+    "random": {},
+    "ends": {"ask": "best_and_worst", "shown": None},
+    "active_ends": {"ask": "best_and_worst", "shown": None, "order": "active"},
+}
+FORM_COLOURS = {"ends": "#9333ea", "active_ends": "#db2777"}
+ACTIONS = {
+    "random": SHOWN - 1,
+    "active": SHOWN - 1,
+    "members": SHOWN - 1,
+    "wide": SHOWN - 1,
+    "ends": 2,
+    "active_ends": 2,
+}
+"""Choices that a person makes for one prompt."""
 PLOT = Path(__file__).parents[1] / "docs" / "images" / "active.svg"
 RESAMPLES = 10_000
 
@@ -65,15 +86,21 @@ Task = tuple[Prompt, Sequence[Response]]
 # -- judges ---------------------------------------------------------------------------------------------------------
 
 
-def measure(recipe: Recipe, budgets: Sequence[int], most: int, tested: int) -> Record:
+Makes = Callable[[Recipe, str, int, Teacher], list[Judgement]]
+"""Of a recipe, a way and a number: what people say, in the order in which they say it."""
+
+
+def measure(
+    recipe: Recipe, ways: Iterable[str], makes: Makes, budgets: Sequence[int], most: int, tested: int
+) -> Record:
     run_act(recipe, "sft", quiet=True)
     teacher = teacher_of(recipe)
     sage = Person(name="truth", weights=WEIGHTS, temperature=1e-6, tie_width=SAME)
     found: dict[str, dict[str, float]] = {}
     true: list[Judgement] = []
-    for way in WAYS:
+    for way in ways:
         own = recipe.model_copy(update={"name": f"{recipe.name}_{way}"})
-        made = judged(own, way, most if way == "random" else budgets[-1], teacher)
+        made = makes(own, way, most if way == "random" else budgets[-1], teacher)
         if not true:
             seed = recipe.seed + 1_000_000
             true = [sage.judge(prompt, said, seed=0) for prompt, said in sampled(own, seed, tested)]
@@ -82,8 +109,17 @@ def measure(recipe: Recipe, budgets: Sequence[int], most: int, tested: int) -> R
             rows = [one.scores_K for one in hear(teacher.judge(made[:budget], epochs=EPOCHS), true)]
             accuracy = pair_accuracy(pair_outcomes(true, rows), resamples=100).value
             found[way][str(budget)] = accuracy
-            say(f"seed {recipe.seed}  {way}, {budget} rankings: {accuracy:.3f}")
+            say(f"seed {recipe.seed}  {way}, {budget} judgements: {accuracy:.3f}")
     return {"accuracy": found, "tested": len(true)}
+
+
+def asked_otherwise(recipe: Recipe, way: str, many: int, teacher: Teacher) -> list[Judgement]:
+    """What people say where the queue has another form of question."""
+    queue = recipe.feedback.queue.model_copy(update=FORMS[way] | {"quota": many})
+    own = recipe.model_copy(update={"feedback": recipe.feedback.model_copy(update={"queue": queue})})
+    for act in ("sft", "sample"):
+        run_act(own, act, quiet=True)
+    return read_log(own.out / own.name / "judgements.jsonl")[0]
 
 
 def teacher_of(recipe: Recipe) -> Teacher:
@@ -201,21 +237,24 @@ def policy(recipe: Recipe) -> Record:
 
 
 def summary_of(parts: Sequence[Record]) -> Record:
-    """Accuracy of each way at each budget, and how many random rankings one of its rankings is worth: for each draw of
-    the seeds (bootstrap) the random curve is a line over the logarithm of the rankings (least squares)."""
+    """Accuracy of each way at each budget, what its judgements took, and how much random labelling would have taken for
+    the same accuracy: for each draw of the seeds (bootstrap) the random curve is a line over the logarithm of the
+    actions (least squares)."""
     found: Record = {}
-    curves = {way: {int(k): [p["accuracy"][way][k] for p in parts] for k in parts[0]["accuracy"][way]} for way in WAYS}
+    ways = parts[0]["accuracy"]
+    curves = {way: {int(k): [p["accuracy"][way][k] for p in parts] for k in ways[way]} for way in ways}
+    random = {budget * ACTIONS["random"]: values for budget, values in curves["random"].items()}
     draws = np.random.default_rng(0).integers(len(parts), size=(RESAMPLES, len(parts)))
     for way, of_way in curves.items():
         for budget, values in of_way.items():
-            found[f"{way}, {budget}"] = {"accuracy": t_interval(values)}
+            actions = budget * ACTIONS[way]
+            found[f"{way}, {budget}"] = {"accuracy": t_interval(values), "actions": actions}
             if way == "random":
                 continue
             differences = [a - b for a, b in zip(values, curves["random"][budget], strict=True)]
-            drawn = [worth(curves["random"], values, budget, rows) for rows in draws] if len(parts) > 1 else []
+            drawn = [worth(random, values, actions, rows) for rows in draws] if len(parts) > 1 else []
             low, high = np.quantile(drawn, [0.025, 0.975]).tolist() if drawn else (None, None)
-            every = np.arange(len(parts))
-            point = worth(curves["random"], values, budget, every)
+            point = worth(random, values, actions, np.arange(len(parts)))
             found[f"{way}, {budget}"] |= {
                 "less random": t_interval(differences),
                 "worth": {"value": point, "low": low, "high": high, "n": len(parts)},
@@ -223,38 +262,45 @@ def summary_of(parts: Sequence[Record]) -> Record:
     return found
 
 
-def worth(random: Mapping[int, Sequence[float]], values: Sequence[float], budget: int, seeds: Any) -> float:
-    """Random rankings with which as much is reached, over the rankings that were made."""
+def worth(random: Mapping[int, Sequence[float]], values: Sequence[float], actions: int, seeds: Any) -> float:
+    """Actions of random labelling with which as much is reached, over those that were made."""
     means = [float(np.mean(np.asarray(of_budget)[seeds])) for of_budget in random.values()]
     slope, start = np.polyfit(np.log(list(random)), means, 1)
-    return float(np.exp((float(np.mean(np.asarray(values)[seeds])) - start) / slope) / budget)
+    return float(np.exp((float(np.mean(np.asarray(values)[seeds])) - start) / slope) / actions)
 
 
 def plot(summary: Record, path: Path) -> None:
-    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axis: Any = figure.subplots()
-    for way, colour in WAYS.items():
-        found = {int(k.split(", ")[1]): one["accuracy"] for k, one in summary.items() if k.startswith(f"{way}, ")}
-        means = [one["value"] for one in found.values()]
-        axis.plot(list(found), means, "o-", color=colour, label=LABELS[way], linewidth=1.5, markersize=4)
-        if all(one["low"] is not None for one in found.values()):
-            edges = [[one[edge] for one in found.values()] for edge in ("low", "high")]
-            axis.fill_between(list(found), *edges, color=colour, alpha=0.12, linewidth=0)
+    for way, colour in (WAYS | FORM_COLOURS).items():
+        points = [one for k, one in summary.items() if k.startswith(f"{way}, ")]
+        if not points:
+            continue
+        actions, found = [one["actions"] for one in points], [one["accuracy"] for one in points]
+        axis.plot(
+            actions, [one["value"] for one in found], "o-", color=colour, label=LABELS[way], linewidth=1.5, markersize=4
+        )
+        if all(one["low"] is not None for one in found):
+            edges = [[one[edge] for one in found] for edge in ("low", "high")]
+            axis.fill_between(actions, *edges, color=colour, alpha=0.12, linewidth=0)
+    ticks = [n * ACTIONS["random"] for n in (BUDGETS[0] // 2, *BUDGETS, MOST)]
     axis.set_xscale("log")
-    axis.set_xticks([*BUDGETS, MOST], [str(n) for n in (*BUDGETS, MOST)])
+    axis.set_xticks(ticks, [f"{n:,}" for n in ticks])
     axis.minorticks_off()
-    axis.set_xlabel("rankings of four answers")
+    axis.set_xlabel("choices that people made")
     axis.set_ylabel("pairs in the order of the truth")
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize=9)
+    axis.legend(frameon=False, fontsize=8)
     draw(figure, path)
 
 
 LABELS = {
-    "random": "chosen by nobody",
+    "random": "whole rankings of four, chosen by nobody",
     "active": "information gain (order: active)",
     "members": "what members disagree about",
     "wide": "furthest apart by the truth (nobody has it)",
+    "ends": "best and worst of eight, chosen by nobody",
+    "active_ends": "best and worst of eight, order: active",
 }
 
 
@@ -262,29 +308,35 @@ def accuracy_table(summary: Record) -> str:
     rows: list[list[str]] = []
     for name, one in summary.items():
         compared = [shown(one["less random"]), shown(one["worth"], 2)] if "worth" in one else ["", "1"]
-        rows.append([name, shown(one["accuracy"]), *compared])
-    return table(["way, rankings", "accuracy", "less that of random ones", "random rankings that are worth one"], rows)
+        rows.append([name, str(one["actions"]), shown(one["accuracy"]), *compared])
+    heads = ["way, judgements", "choices", "accuracy", "less that of as many rankings", "random choices worth one"]
+    return table(heads, rows)
 
 
 def policies_of(study: Study, seeds: Sequence[int], out: Path, *, quick: bool) -> None:
+    """What PPO makes of the judges of two budgets: of rankings chosen by nobody, by the active order, and of the best
+    and the worst of eight, as many choices each."""
     budgets = (24, 40) if quick else BUDGETS[1:]
     found: dict[tuple[str, int], list[float]] = {}
-    for seed, way, budget in itertools.product(seeds, ("random", "active"), budgets):
-        changes = [f"name=seed_{seed}_{way}_ppo_{budget}", f"feedback.queue.order={way}"]
-        changes += [f"feedback.queue.quota={budget}", "evaluation.ceiling=null", *(SMALL_PPO if quick else [])]
+    for seed, way, budget in itertools.product(seeds, ("random", "active", "active_ends"), budgets):
+        judgements = budget * ACTIONS["random"] // ACTIONS[way]
+        queue = {"order": "active" if way == "active" else "random"} | FORMS.get(way, {}) | {"quota": judgements}
+        changes = [f"name=seed_{seed}_{way}_ppo_{budget}", "evaluation.ceiling=null", *(SMALL_PPO if quick else [])]
+        changes += [f"feedback.queue.{name}={'null' if value is None else value}" for name, value in queue.items()]
         recipe = recipe_of(seed, out, changes, quick=quick)
         settings: Record = {"policy of": way, "seed": seed, "budget": budget, "prompts": recipe.evaluation.prompts}
         settings |= recipe.model_dump(mode="json", include={"sample", "reward", "ppo"})
         made = study.part(settings, lambda recipe=recipe: policy(recipe))
         found.setdefault((way, budget), []).append(made["truth"] - made["sft"])
     summary: Record = {f"{way}, {budget}": {"gain": t_interval(gains)} for (way, budget), gains in found.items()}
-    for budget in budgets:
-        apart = [a - b for a, b in zip(found["active", budget], found["random", budget], strict=True)]
-        summary[f"active, {budget}"]["less random"] = t_interval(apart)
+    for way, budget in found:
+        if way != "random":
+            apart = [a - b for a, b in zip(found[way, budget], found["random", budget], strict=True)]
+            summary[f"{way}, {budget}"]["less random"] = t_interval(apart)
     study.conclude("policies", summary)
     for name, one in summary.items():
         less = f", less that of random ones {shown(one['less random'])}" if "less random" in one else ""
-        print(f"policy of {name} rankings: gain in truth {shown(one['gain'])}{less}")
+        print(f"policy of {name} rankings, or as many choices: gain in truth {shown(one['gain'])}{less}")
 
 
 # -- the command ----------------------------------------------------------------------------------------------------
@@ -299,6 +351,7 @@ def recipe_of(seed: int, out: Path, changes: Sequence[str], *, quick: bool) -> R
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
+    parser.add_argument("--only", nargs="+", choices=["order", "form"], default=["order", "form"])
     parser.add_argument("--policies", type=int, default=0, help="seeds whose judges are followed by PPO as well")
     parser.add_argument("--out", type=Path, default=Path("runs/active"))
     parser.add_argument("--quick", action="store_true", help="one seed, few prompts")
@@ -309,19 +362,24 @@ def main() -> None:
     if quick:
         arguments.seeds, arguments.policies = arguments.seeds[:1], 1
     budgets, most, tested = ((12, 24), 40, 40) if quick else (BUDGETS, MOST, TESTED)
-    parts: list[Record] = []
-    for seed in arguments.seeds:
-        recipe = recipe_of(seed, out, [], quick=quick)
-        settings = {
-            "seed": seed, "budgets": budgets, "most": most, "tested": tested, "same": SAME,
-            **recipe.model_dump(mode="json", include={"sample", "reward"}),
-            "queue": recipe.feedback.queue.model_dump(mode="json"),
-        }  # fmt: skip
-        parts.append(study.part(settings, lambda recipe=recipe: measure(recipe, budgets, most, tested)))
-    summary = summary_of(parts)
-    study.conclude("active", summary)
+    summary: Record = {}
+    for what in arguments.only:
+        parts: list[Record] = []
+        for seed in arguments.seeds:
+            recipe = recipe_of(seed, out, [], quick=quick)
+            settings: Record = {"seed": seed, "budgets": budgets, "most": most, "tested": tested, "same": SAME}
+            settings |= recipe.model_dump(mode="json", include={"sample", "reward"})
+            settings |= {"queue": recipe.feedback.queue.model_dump(mode="json", exclude={"ask"})}
+            if what == "form":
+                settings |= {"forms": FORMS}
+            ways, makes = (WAYS, judged) if what == "order" else (FORMS, asked_otherwise)
+            measured = partial(measure, recipe, ways, makes, budgets, most, tested)
+            parts.append(study.part(settings, measured))
+        found = summary_of(parts)
+        study.conclude("active" if what == "order" else "forms", found)
+        print(accuracy_table(found))
+        summary |= found
     plot(summary, WORK / "active.svg" if quick else PLOT)
-    print(accuracy_table(summary))
     if arguments.policies:
         policies_of(study, arguments.seeds[: arguments.policies], out, quick=quick)
 

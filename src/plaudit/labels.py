@@ -135,6 +135,7 @@ class Labels:
             per_prompt=self.recipe.feedback.judgements_per_prompt,
             seed=self.recipe.seed,
             path=self.log,
+            ask=self.recipe.feedback.queue.ask,
             costly=self.recipe.feedback.annotators == "endpoint",
         )
         return [one.id for one in said]

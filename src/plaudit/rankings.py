@@ -32,9 +32,17 @@ def ranks_of(ranking: Sequence[Sequence[int]], num_responses: int) -> Tensor:
 # -- pair by pair ---------------------------------------------------------------------------------------------------
 
 
-def pairs_of(ranks_K: Tensor, *, margin: float = 0.0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """All C(K,2) pairs: (first response, second, chance aimed at that the first is better, margin between them)."""
+def pairs_of(
+    ranks_K: Tensor, *, unordered: Sequence[int] = (), margin: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """All C(K,2) pairs but those within `unordered`, which were not compared: (first response, second, chance aimed at
+    that the first is better, margin between them)."""
     first, second = torch.triu_indices(len(ranks_K), len(ranks_K), offset=1)
+    if unordered:
+        open_K = torch.zeros(len(ranks_K), dtype=torch.bool)
+        open_K[list(unordered)] = True
+        compared = ~(open_K[first] & open_K[second])
+        first, second = first[compared], second[compared]
     ranks = ranks_K.float()
     better_by = ranks[second] - ranks[first]  # > 0: the first of the pair is better
     return first, second, (better_by.sign() + 1) / 2, margin * better_by / ranks.max().clamp(min=1)
@@ -88,17 +96,18 @@ def ranking_loss(
     scores_K: Tensor,
     ranks_K: Tensor,
     *,
+    unordered: Sequence[int] = (),
     margin: float = 0.0,
     ties: Ties = "half",
     log_tie: Tensor | None = None,
     smoothing: float = 0.0,
 ) -> Tensor:
-    """Mean over the C(K,2) pairs of -log P(what was said of the pair | s_first - s_second - margin).
+    """Mean over the pairs that were compared of -log P(what was said of the pair | s_first - s_second - margin).
 
     The weight 1/C(K,2) makes a ranking of nine count as one sitting, not as 36 independent pairs.
     `margin` is the distance of the best from the worst (Touvron et al. 2023); pairs between share it by rank.
     """
-    first, second, chance_M, shift_M = pairs_of(ranks_K, margin=margin)
+    first, second, chance_M, shift_M = pairs_of(ranks_K, unordered=unordered, margin=margin)
     differences_M = scores_K[first.to(scores_K.device)] - scores_K[second.to(scores_K.device)]
     logprobs_M3 = outcome_logprobs(differences_M - shift_M.to(scores_K), ties=ties, log_tie=log_tie)
     return cross_entropy(logprobs_M3, aims_of(chance_M.to(scores_K), ties=ties, smoothing=smoothing)).mean()
@@ -110,7 +119,8 @@ def ranking_loss(
 def plackett_luce_loss(scores_K: Tensor, ranks_K: Tensor) -> Tensor:
     """-log P(ranking) / (K - 1): the best is chosen among all, the next among the rest, and so on.
 
-    A tie leaves the order open: the mean over all orders of the tied. At K = 2 it is `ranking_loss`, ties included.
+    A tie leaves the order open, as it is where nobody asked for it: the mean over all orders of the tied. At K = 2 it
+    is `ranking_loss`, ties included.
     """
     among_CK, weights_C = _choices(tuple(ranks_K.tolist()))
     open_CK = scores_K.expand(len(among_CK), -1).masked_fill(~among_CK.to(scores_K.device), float("-inf"))

@@ -347,6 +347,8 @@ class Recipe(Section):
                 f"{name} is {shown or self.sample.responses_per_prompt}: people rank at most {MOST_RANKED} at a time; "
                 f"set feedback.queue.shown to {MOST_RANKED} or fewer"
             )
+        if self.feedback.annotators == "endpoint" and self.feedback.queue.ask != "ranking":
+            raise ValueError("feedback.queue.ask: best_and_worst spares people; an endpoint is paid for what it reads")
         if self.feedback.annotators == "endpoint" and self.feedback.endpoint.model is None:
             raise ValueError("feedback.endpoint.model is needed: which model judges")
         if self.feedback.annotators == "stand_in" and self.feedback.stand_in.reward is None:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from plaudit.recipe_fields import Annotators, Plugin, Positive, Section, Share
+from plaudit.types import Form
 
 
 class People(Section):
@@ -50,6 +51,9 @@ class Queue(Section):
     share that is held out from it (reward.held_out) is chosen by nobody."""
     quota: Positive | None = None
     """Judgements after which a round is done; None: every prompt by `judgements_per_prompt` annotators."""
+    ask: Form = "ranking"
+    """What is asked about three responses or more: all of them in order, or best_and_worst, two choices whatever their
+    number."""
     shown: Annotated[int, Field(ge=2)] | None = None
     """Responses that are ranked at a time, where a prompt has more; None: all. An active order chooses which.
     People rank nine at most."""

@@ -53,7 +53,7 @@ def of_rankings(judgements: Sequence[Judgement]) -> str:
         [
             j.id, j.prompt.id, [[m.role, m.content] for m in j.prompt.messages],
             [[r.text, r.checkpoint] for r in j.responses], j.ranking, j.objective, j.strength, j.annotator,
-            j.display_order, j.seconds,
+            j.display_order, j.seconds, *([j.unordered] if j.unordered else []),
         ]
         for j in judgements
     )  # fmt: skip

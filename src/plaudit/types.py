@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Role = Literal["system", "user", "assistant"]
 Flag = Literal["skip", "all_bad", "harmful", "unsure"]
 Split = Literal["sft", "preference", "ppo", "evaluation", "tuning"]
+Form = Literal["ranking", "best_and_worst"]
+"""Of a question about several responses: all of them in order, or which is best and which is worst."""
 
 OVERALL = "overall"
 """The objective of a ranking that speaks about nothing in particular."""
@@ -108,6 +110,9 @@ class Judgement:
     responses: tuple[Response, ...]
     ranking: tuple[tuple[int, ...], ...]
     objective: str = OVERALL
+    unordered: tuple[int, ...] = ()
+    """A group of the ranking, ascending, whose responses nobody compared with each other: they are no ties. It stands
+    where only the best and the worst were asked for."""
     strength: float | None = None
     """How much better, where it was asked: the margin of the best over the worst, in units of score."""
     flags: tuple[Flag, ...] = ()

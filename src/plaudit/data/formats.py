@@ -18,6 +18,7 @@ from plaudit.data.judgements import (
     FEWER_THAN_TWO,
     SUPERSEDED,
     append_judgements,
+    best_and_worst,
     current_judgements,
     judgement_from_dict,
     judgement_id,
@@ -33,6 +34,7 @@ __all__ = [
     "Loaded",
     "Reading",
     "append_judgements",
+    "best_and_worst",
     "clean_text",
     "content_hash",
     "current_judgements",
@@ -89,7 +91,7 @@ def read_judgements(path: str | Path, *, format: str = "auto", objective: str = 
 
 
 def _content(one: Judgement) -> str:
-    return judgement_id(one.prompt, one.responses, one.ranking, one.objective, one.annotator)
+    return judgement_id(one.prompt, one.responses, one.ranking, one.objective, one.annotator, unordered=one.unordered)
 
 
 def _usable(judgements: Iterable[Judgement], left_out: Counter[str]) -> Iterator[Judgement]:

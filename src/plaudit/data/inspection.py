@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from plaudit.data.format import Kind
+from plaudit.data.judgements import tied_groups
 from plaudit.data.reading import Reading
 from plaudit.types import InputError, Judgement, Prompt
 
@@ -40,7 +41,7 @@ class Figures:
         self.responses[len(one.responses)] += 1
         self.aspects.update(list(one.ratings))
         self.flags.update(one.flags)
-        self.ties += any(len(group) > 1 for group in one.ranking)
+        self.ties += bool(tied_groups(one))
         self.margins += one.strength is not None
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from io import FileIO
 from pathlib import Path
@@ -52,12 +52,13 @@ def judgement_from_dict(fields: Mapping[str, Any], where: str = "judgement") -> 
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise InputError(f"{where}: field {place!r}: {first['msg']}") from error
-    check_ranking(judgement.ranking, len(judgement.responses), where)
+    check_ranking(judgement.ranking, len(judgement.responses), where, unordered=judgement.unordered)
     return judgement
 
 
-def check_ranking(ranking: Sequence[Sequence[int]], count: int, where: str) -> None:
-    """InputError unless the tie groups name each of `count` responses once (or none: nothing was ranked)."""
+def check_ranking(ranking: Sequence[Sequence[int]], count: int, where: str, *, unordered: Sequence[int] = ()) -> None:
+    """InputError unless the tie groups name each of `count` responses once (or none: nothing was ranked), and
+    `unordered` is one of several groups."""
     named = [index for group in ranking for index in group]
     if named and sorted(named) != list(range(count)):
         raise InputError(
@@ -66,6 +67,11 @@ def check_ranking(ranking: Sequence[Sequence[int]], count: int, where: str) -> N
         )
     if any(not group for group in ranking):
         raise InputError(f"{where}: the ranking has an empty group")
+    if unordered and (len(ranking) < 2 or list(unordered) not in [sorted(group) for group in ranking]):
+        raise InputError(
+            f"{where}: unordered names responses {list(unordered)}, which are no group of the ranking "
+            f"{[list(group) for group in ranking]}: it says, ascending, whose order in it was not asked for"
+        )
 
 
 def judgement_id(
@@ -75,10 +81,14 @@ def judgement_id(
     objective: str,
     annotator: str,
     flags: Sequence[Flag] = (),
+    *,
+    unordered: Sequence[int] = (),
 ) -> str:
     """An id drawn from what was judged and how (16 hex): equal rankings have equal ids, in whatever order shown."""
     groups = [sorted(responses[index].text for index in group) for group in ranking]
-    return hashlib.sha256(spelled_list([prompt.id, groups, objective, annotator, *flags]).encode()).hexdigest()[:16]
+    open_texts = [sorted(responses[index].text for index in unordered)] if unordered else []
+    spelled = spelled_list([prompt.id, groups, objective, annotator, *flags, *open_texts])
+    return hashlib.sha256(spelled.encode()).hexdigest()[:16]
 
 
 def judged(
@@ -89,19 +99,42 @@ def judged(
     objective: str = OVERALL,
     annotator: str = "",
     flags: Sequence[Flag] = (),
+    unordered: Sequence[int] = (),
     **more: Any,
 ) -> Judgement:
     """A judgement with the id that is drawn from it; `more`: its other fields."""
     return Judgement(
-        id=judgement_id(prompt, responses, ranking, objective, annotator, flags),
+        id=judgement_id(prompt, responses, ranking, objective, annotator, flags, unordered=unordered),
         prompt=prompt,
         responses=tuple(responses),
         ranking=tuple(tuple(group) for group in ranking),
         objective=objective,
         annotator=annotator,
         flags=tuple(flags),
+        unordered=tuple(unordered),
         **more,
     )
+
+
+def best_and_worst(judgement: Judgement) -> Judgement:
+    """What a ranking leaves where no more was asked than which is best and which is worst; of several that are equal
+    the one that was shown first is named."""
+    if len(judgement.ranking) < 2 or len(judgement.responses) < 3:
+        return judgement
+    place = {index: position for position, index in enumerate(judgement.display_order)}
+    best, worst = (min(group, key=lambda i: place.get(i, i)) for group in (judgement.ranking[0], judgement.ranking[-1]))
+    between = tuple(i for i in range(len(judgement.responses)) if i not in (best, worst))
+    return replace(
+        judgement,
+        id=hashlib.sha256(spelled_list([judgement.id, "best and worst"]).encode()).hexdigest()[:16],
+        ranking=((best,), between, (worst,)),
+        unordered=between if len(between) > 1 else (),
+    )
+
+
+def tied_groups(judgement: Judgement) -> list[tuple[int, ...]]:
+    """Groups of responses that somebody said are equal."""
+    return [group for group in judgement.ranking if len(group) > 1 and sorted(group) != list(judgement.unordered)]
 
 
 def why_useless(judgement: Judgement) -> str | None:

@@ -93,12 +93,14 @@ def report_on_judge(
 
 
 def judged_pairs(judgements: Sequence[Judgement], heard: Sequence[Heard], sources: Sequence[str]) -> list[JudgedPair]:
-    """All C(K,2) pairs of every judgement, ties among them."""
+    """The pairs of every judgement that were compared, ties among them."""
     pairs: list[JudgedPair] = []
     for one, said, source in zip(judgements, heard, sources, strict=True):
         place = {index: rank for rank, group in enumerate(one.ranking) for index in group}
         words = [len(response.text.split()) for response in one.responses]
         for a, b in combinations(sorted(place), 2):
+            if a in one.unordered and b in one.unordered:
+                continue
             first, second = (a, b) if place[a] <= place[b] else (b, a)
             pairs.append(
                 JudgedPair(

@@ -8,8 +8,8 @@ from pathlib import Path
 from random import Random
 
 from plaudit.data.conversation import clean_text
-from plaudit.data.formats import append_judgements, read_log
-from plaudit.types import Annotator, InputError, Judgement, Prompt, Question, Response
+from plaudit.data.formats import append_judgements, best_and_worst, read_log
+from plaudit.types import Annotator, Form, InputError, Judgement, Prompt, Question, Response
 
 Asked = tuple[str, str, tuple[str, ...]]
 """Who is asked, about which prompt (its id), and which texts."""
@@ -22,6 +22,7 @@ def collect_judgements(
     per_prompt: int,
     seed: int,
     path: Path,
+    ask: Form = "ranking",
     costly: bool = False,
 ) -> list[Judgement]:
     """Have each task judged by `per_prompt` different annotators, appending to `path` (judgements.jsonl).
@@ -41,6 +42,8 @@ def collect_judgements(
         for annotator in drawn_annotators(annotators, per_prompt, seed, prompt):
             before = paid.get(question(annotator.name, prompt, responses))
             judgement = before or annotator.judge(prompt, responses, seed=seed)
+            if ask == "best_and_worst":
+                judgement = best_and_worst(judgement)
             said.append(judgement)
             if judgement.id not in written:
                 new.append(judgement)

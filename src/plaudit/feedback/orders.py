@@ -11,23 +11,24 @@ Signs = Mapping[tuple[int, int], int]
 """(smaller index, larger index) -> sign."""
 
 
-def signs(ranking: Ranking) -> dict[tuple[int, int], int]:
-    """Empty for an empty ranking: nothing was said."""
+def signs(ranking: Ranking, unordered: Sequence[int] = ()) -> dict[tuple[int, int], int]:
+    """Empty for an empty ranking: nothing was said. Nor is it of the pairs within `unordered`."""
     rank = {index: place for place, group in enumerate(ranking) for index in group}
-    return {(a, b): (rank[a] < rank[b]) - (rank[a] > rank[b]) for a, b in combinations(sorted(rank), 2)}
+    pairs = (pair for pair in combinations(sorted(rank), 2) if not {*pair} <= {*unordered})
+    return {(a, b): (rank[a] < rank[b]) - (rank[a] > rank[b]) for a, b in pairs}
 
 
-def agreement(rankings: Sequence[Ranking]) -> float | None:
+def agreement(said: Sequence[Signs]) -> float | None:
     """Of all pairs of responses and of judges, the share in which both say the same; None for fewer than two judges."""
-    said = [signs(ranking) for ranking in rankings if ranking]
     outcomes = [
         one[pair] == other[pair] for one, other in combinations(said, 2) for pair in sorted(one.keys() & other.keys())
     ]
     return sum(outcomes) / len(outcomes) if outcomes else None
 
 
-def right_pairs(said: Ranking, truth: Ranking) -> tuple[float, int]:
-    """(pairs in the order of the truth, a tie counting half; pairs that the truth decides)."""
-    heard = signs(said)
-    decided = {pair: sign for pair, sign in signs(truth).items() if sign}
+def right_pairs(said: Ranking, truth: Ranking, unordered: Sequence[int] = ()) -> tuple[float, int]:
+    """(pairs in the order of the truth, a tie counting half; pairs that the truth decides), but for those within
+    `unordered`, of which nothing was asked."""
+    heard = signs(said, unordered)
+    decided = {pair: sign for pair, sign in signs(truth, unordered).items() if sign}
     return sum((1 + sign * heard.get(pair, 0)) / 2 for pair, sign in decided.items()), len(decided)

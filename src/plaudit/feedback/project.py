@@ -126,6 +126,7 @@ def _settings(recipe: Recipe) -> dict[str, object]:
         "seed": recipe.seed,
         "quota": queue.quota,
         "order": queue.order,
+        "ask": queue.ask,
         # simulated annotators may be shown more, whose run people take over
         "shown": None if queue.shown is None else min(queue.shown, MOST_RANKED),
         "random_share": min(0.9, recipe.reward.held_out),

@@ -215,7 +215,10 @@ class Queue(Room):
             .where(schema.Judgement.handle == person.handle, schema.Judgement.purpose == "gold")
             .where(~exists().where(later.supersedes == schema.Judgement.id))
         )
-        scored = [right_pairs(one.said["ranking"], task.gold or []) for one, task in session.execute(statement)]
+        scored = [
+            right_pairs(one.said["ranking"], task.gold or [], one.said.get("unordered", ()))
+            for one, task in session.execute(statement)
+        ]
         if scored and len(scored) >= min(settings.qualification, gold_count(session)):
             pairs = sum(count for _, count in scored)
             person.qualified = pairs > 0 and sum(right for right, _ in scored) / pairs >= settings.qualification_pass

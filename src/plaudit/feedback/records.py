@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from plaudit.types import OVERALL, Estimate, Flag, InputError, Judgement, PlauditError, Prompt, Response
+from plaudit.types import OVERALL, Estimate, Flag, Form, InputError, Judgement, PlauditError, Prompt, Response
 
 Role = Literal["annotator", "adjudicator", "administrator"]
 TaskKind = Literal["ranking", "demonstration", "review", "live", "contest"]
@@ -59,6 +59,8 @@ class Settings:
     """active: what would teach the judge most comes first."""
     random_share: float = 0.15
     """Of the rankings of an active order: chosen by nobody, so that the judge can be measured on them."""
+    ask: Form = "ranking"
+    """What is asked about three responses or more."""
     shown: int | None = None
     """Responses that are ranked at a time; None: all there are, MOST_RANKED at most."""
     quota: int | None = None
@@ -141,6 +143,8 @@ class Answer:
 
     ranking: tuple[tuple[int, ...], ...] = ()
     """Stored indices, tie groups from best to worst."""
+    unordered: tuple[int, ...] = ()
+    """A group of it whose order was not asked for."""
     flags: tuple[Flag, ...] = ()
     strength: float | None = None
     ratings: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict[str, tuple[float | None, ...]])

@@ -99,6 +99,7 @@ def judgement_fields(judgement: Judgement) -> dict[str, Any]:
         "objective": judgement.objective,
         "said": {
             "ranking": [list(group) for group in judgement.ranking],
+            "unordered": list(judgement.unordered),
             "strength": judgement.strength,
             "flags": list(judgement.flags),
             "ratings": {name: list(ratings) for name, ratings in judgement.ratings.items()},

@@ -43,7 +43,7 @@ def figures_of(labels: Labels, *, resamples: int = RESAMPLES, seed: int = 0) -> 
     counted = [one for one in labels.work if one.annotator not in labels.excluded]
     shared = shared_items(counted)
     decided = drawn.share((w, float(a == b)) for w, a, b in _compared(shared) if a and b)
-    said = [(one.prompt.id, sign) for one in counted for sign in signs(one.ranking).values()]
+    said = [(one.prompt.id, sign) for one in counted for sign in _said(one).values()]
     everybody = dict.fromkeys([*labels.names, *(one.annotator for one in labels.work)])
     return Figures(
         judgements=len(counted),
@@ -66,7 +66,11 @@ def _person(handle: str, labels: Labels, drawn: _Drawn) -> PersonFigures:
     his = [one for one in labels.work if one.annotator == handle]
     others = [one for one in labels.work if one.annotator == handle or one.annotator not in labels.excluded]
     seconds = labels.seconds.get(handle) or [one.seconds for one in his if one.seconds is not None]
-    gold = [(one.prompt.id, *right_pairs(one.ranking, truth)) for one, truth in labels.gold if one.annotator == handle]
+    gold = [
+        (one.prompt.id, *right_pairs(one.ranking, truth, one.unordered))
+        for one, truth in labels.gold
+        if one.annotator == handle
+    ]
     again = [(first, second) for first, second in labels.repeats if first.annotator == handle]
     return PersonFigures(
         annotator=handle,
@@ -190,7 +194,7 @@ class _Drawn:
 
 
 def _said(judgement: Judgement) -> Signs:
-    return signs(judgement.ranking)
+    return signs(judgement.ranking, judgement.unordered)
 
 
 def shared_items(judgements: Sequence[Judgement]) -> dict[Item, list[tuple[str, Signs]]]:

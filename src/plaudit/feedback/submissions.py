@@ -13,7 +13,7 @@ from plaudit.data.formats import clean_text, content_hash, judgement_id
 from plaudit.data.judgements import check_ranking
 from plaudit.feedback import schema
 from plaudit.feedback.demonstrations import WITHDRAWN, Demonstrations, is_withdrawn
-from plaudit.feedback.orders import agreement
+from plaudit.feedback.orders import agreement, signs
 from plaudit.feedback.queue import display_order_of, newest_round, responses_in
 from plaudit.feedback.records import Answer, BadAnswer, HandOut, LeaseLost, NotYours, Settings
 from plaudit.feedback.rows import (
@@ -182,13 +182,17 @@ class Submissions(Demonstrations):
     ) -> Judgement:
         prompt = prompt_of_row(session.get_one(schema.Prompt, task.prompt_id))
         responses = responses_of(session, responses_in(hand, task))
-        said = judgement_id(prompt, responses, answer.ranking, settings.objective, person.handle, answer.flags)
+        said = judgement_id(
+            prompt, responses, answer.ranking, settings.objective, person.handle, answer.flags,
+            unordered=answer.unordered,
+        )  # fmt: skip
         return Judgement(
             # Of the hand-out too: who says the same of the same twice has judged twice.
             id=content_hash([said, hand.token])[:16],
             prompt=prompt,
             responses=responses,
             ranking=answer.ranking,
+            unordered=answer.unordered,
             objective=settings.objective,
             strength=answer.strength,
             flags=answer.flags,
@@ -210,7 +214,8 @@ class Submissions(Demonstrations):
         task_is_new = task.state == "open" and task.kind == "ranking"
         task.state = "done"
         if task_is_new and settings.adjudicate_below is not None:
-            share = agreement([row.said["ranking"] for row in _standing(session, task)])
+            said = [row.said for row in _standing(session, task) if row.said["ranking"]]
+            share = agreement([signs(one["ranking"], one.get("unordered", ())) for one in said])
             if share is not None and share < settings.adjudicate_below:
                 task.state, task.wanted = "disputed", task.wanted + 1
 
@@ -255,9 +260,11 @@ def _check(answer: Answer, count: int, settings: Settings) -> None:
     if not answer.ranking and not unranked:
         raise BadAnswer("every response needs a rank: or skip the task, or say that all are bad")
     try:
-        check_ranking(answer.ranking, count, "your answer")
+        check_ranking(answer.ranking, count, "your answer", unordered=answer.unordered)
     except InputError as error:
         raise BadAnswer(str(error)) from error
+    if answer.unordered and settings.ask == "ranking":
+        raise BadAnswer("every response needs a rank of its own, or a tie: this project asks for whole rankings")
     unknown = sorted(set(answer.ratings) - set(settings.aspects))
     if unknown:
         raise BadAnswer(f"the aspect {unknown[0]!r} is not asked for in this project")

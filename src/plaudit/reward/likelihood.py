@@ -34,12 +34,15 @@ class Said:
     """The margin that the first should be ahead by, at a margin of 1 per unit of strength."""
     ahead_M: Tensor
     """1 where the first of the pair was shown ahead of the second, -1 behind it, 0 where the order is not known."""
+    news: float
+    """Of the pairs, those that do not follow from others: what the judgement tells."""
     objective: int
     annotator: int
 
 
 def said_by(judgement: Judgement, ranks_K: Tensor, *, objective: int, annotator: int) -> Said:
-    first, second, chance_M, shift_M = pairs_of(ranks_K, margin=judgement.strength or 0.0)
+    unordered = judgement.unordered
+    first, second, chance_M, shift_M = pairs_of(ranks_K, unordered=unordered, margin=judgement.strength or 0.0)
     place = {response: place for place, response in enumerate(judgement.display_order)}
     shown = [place.get(response) for response in range(len(ranks_K))]
     ahead = [
@@ -53,6 +56,7 @@ def said_by(judgement: Judgement, ranks_K: Tensor, *, objective: int, annotator:
         chance_M=chance_M,
         shift_M=shift_M,
         ahead_M=torch.tensor(ahead),
+        news=len(ranks_K) - 1.0 - max(0, len(unordered) - 1),
         objective=objective,
         annotator=annotator,
     )
@@ -131,8 +135,7 @@ class JudgementModel(nn.Module):
         scores are too small at first, and a chance to have a pair the wrong way round.
         """
         scores_BO = torch.cat(list(scores)).detach().to(self.mistakes_A.device)
-        # Of a ranking's C(K,2) pairs, K - 1 are news.
-        news_R = torch.tensor([len(one.ranks_K) - 1.0 for one in said], device=scores_BO.device)
+        news_R = torch.tensor([one.news for one in said], device=scores_BO.device)
         log_slope, own = (torch.tensor(x, device=scores_BO.device, requires_grad=True) for x in (0.0, -1.0))
         found = [self.mistakes_A.requires_grad_(), self.first_A.requires_grad_()]
         solver = torch.optim.LBFGS([log_slope, own, *found], max_iter=100, line_search_fn="strong_wolfe")

@@ -39,6 +39,7 @@ class Preference:
     """What is predicted: the tokens of every response, EOS included, response after response."""
     lengths: tuple[int, ...]
     ranks_K: Tensor
+    unordered: tuple[int, ...]
     margin: float
     weight: float
     """Of its objective; below 0 the ranking is turned round."""
@@ -163,7 +164,8 @@ def means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def cost(one: Preference, logratio_K: Tensor, config: DPO) -> Tensor:
     """Nats per pair: the ranking loss of the scores beta log(policy / reference)."""
     scores_K = math.copysign(1.0, one.weight) * config.beta * logratio_K
-    return abs(one.weight) * ranking_loss(scores_K, one.ranks_K, margin=one.margin, smoothing=config.smoothing)
+    loss = ranking_loss(scores_K, one.ranks_K, unordered=one.unordered, margin=one.margin, smoothing=config.smoothing)
+    return abs(one.weight) * loss
 
 
 def response_logratios(trunk: Trunk, some: Sequence[Preference], *, part: str | None) -> list[Tensor]:
@@ -205,6 +207,7 @@ def prepare(
                 tokens_N=torch.cat(said),
                 lengths=tuple(len(s) for s in said),
                 ranks_K=ranks_of(one.ranking, len(one.responses)),
+                unordered=one.unordered,
                 margin=config.margin * (one.strength or 0.0),
                 weight=weight,
                 reference_K=torch.zeros(len(said)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from plaudit.data.judgements import tied_groups
 from plaudit.data.row import Row
 from plaudit.data.targets.target import (
     Column,
@@ -48,7 +49,7 @@ def _pairs(one: Judgement, losses: Losses) -> Iterator[_Pair]:
     if len(one.ranking) < 2:
         losses["rankings without a better and a worse response"] += 1
         return
-    losses["ties within a ranking"] += any(len(group) > 1 for group in one.ranking)
+    losses["ties within a ranking"] += bool(tied_groups(one))
     losses["rankings of three or more, kept as pairs"] += len(one.responses) > 2
     steps = len(one.ranking) - 1
     for high, group in enumerate(one.ranking):

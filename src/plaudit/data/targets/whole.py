@@ -24,6 +24,7 @@ def _nemo(one: Judgement, losses: Losses) -> Iterator[Fields]:
     if not one.ranking:
         losses["judgements without a ranking, left out"] += 1
         return
+    losses["answers that nobody compared, of equal rank now"] += bool(one.unordered)
     rank = {index: place for place, group in enumerate(one.ranking) for index in group}
     yield {
         "context": turns(one.prompt.messages),
@@ -93,6 +94,7 @@ _NATIVE: Mapping[str, Column] = {
     **dict.fromkeys(("id",), "text"),
     **dict.fromkeys(("prompt", "responses", "ranking"), "json"),
     "objective": "text",
+    "unordered": "json",
     "strength": "number",
     **dict.fromkeys(("flags", "ratings"), "json"),
     "rationale": "text",
