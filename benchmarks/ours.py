@@ -143,7 +143,7 @@ def generation(task: dict[str, Any]) -> dict[str, Any]:
         sampling = Sampling(max_new_tokens=limit, seed=seed)
         synchronise()
         began = time.perf_counter()
-        out = generate(decoder, prompts, keys, sampling, eos_ids=stops, batch_size=len(prompts))
+        out = generate(decoder, prompts, keys, sampling, eos_ids=stops, batch_size=scale["generation_batch"])
         synchronise()
         seconds = time.perf_counter() - began
         calls.append({"tokens": sum(len(one.tokens) for one in out), "rows": len(out), "seconds": seconds})

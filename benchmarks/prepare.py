@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from meter import device, serve
-from settings import ANSWERS, RANDOM_MODELS
+from settings import ANSWERS, QUEUED, RANDOM_MODELS
 from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
@@ -80,6 +80,7 @@ def inputs(task: dict[str, Any]) -> dict[str, Any]:
         "eos_id": chat.eos_ids[0],
         "pad_id": pad_unlike(chat.eos_ids[0], chat),
     }
+    made["many_prompts"] = random_prompts(QUEUED * scale["generation_batch"], scale["prompt"], vocabulary)
     few = made["generation_prompts"][: scale["generation_batch"] // ANSWERS]
     made["several_prompts"] = [prompt for prompt in few for _ in range(ANSWERS)]
     if task["limits"]:

@@ -133,6 +133,9 @@ FULL_DEPTH = {"depth": "full"}
 LONG = {"limit": "long_limit"}
 BFLOAT16 = {"decoding_dtype": "bfloat16"}
 SEVERAL = {"asked": "several_prompts"}
+QUEUE = {"asked": "many_prompts"}
+QUEUED = 4
+"""Times the rows that are generated at a time, in the rows of generation in which prompts wait."""
 ANSWERS = 4
 """To each prompt in the rows of generation that are as Act II: so many times fewer prompts, and as many rows."""
 SIDES: dict[str, Side] = {
@@ -156,6 +159,9 @@ SIDES: dict[str, Side] = {
     "generate_several_long": Side(module="ours", side="generation", options=SEVERAL | LONG),
     "generate_several_long_bfloat16": Side(module="ours", side="generation", options=SEVERAL | LONG | BFLOAT16),
     "hf_generate_several_long": Side(module="peers.hf_generate", side="generation", options=SEVERAL | LONG),
+    "generate_queue": Side(module="ours", side="generation", options=QUEUE),
+    "generate_queue_bfloat16": Side(module="ours", side="generation", options=QUEUE | BFLOAT16),
+    "hf_generate_queue": Side(module="peers.hf_generate", side="generation", options=QUEUE),
     "ppo_memory": Side(module="ours", side="ppo_memory", options=OUR_DEPTH),
     "sft_memory": Side(module="ours", side="sft_memory", options=OUR_DEPTH),
     "sft": Side(module="ours", side="sft", options=OUR_DEPTH),
@@ -284,6 +290,23 @@ ROWS: tuple[Row, ...] = (
         about=(
             f"plaudit.models.generate, {ANSWERS} answers a prompt, products in bfloat16",
             "transformers' generate in float32",
+        ),
+    ),
+    Row(
+        name="generation_queue",
+        family="generation_queue",
+        ours="generate_queue",
+        peer="hf_generate_queue",
+        about=("plaudit.models.generate, prompts waiting for a row", "transformers' generate, batch after batch"),
+    ),
+    Row(
+        name="generation_queue_bfloat16_for_float32",
+        family="generation_queue",
+        ours="generate_queue_bfloat16",
+        peer="hf_generate_queue",
+        about=(
+            "plaudit.models.generate, prompts waiting for a row, products in bfloat16",
+            "transformers' generate in float32, batch after batch",
         ),
     ),
     Row(

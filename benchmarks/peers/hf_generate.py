@@ -57,12 +57,19 @@ def load(task: dict[str, Any]) -> PreTrainedModel:
 
 
 def sample(model: PreTrainedModel, task: dict[str, Any], call: int) -> dict[str, float]:
-    """One call; useful tokens are those up to and including the one that ended the row."""
-    prompts, (limit, stops) = prompts_of(task), limit_of(task)
+    """All prompts, batch after batch, those of like length together as Plaudit has them; useful tokens are those up to
+    and including the one that ended the row."""
+    prompts, size = sorted(prompts_of(task), key=len, reverse=True), task["scale"]["generation_batch"]
+    torch.manual_seed(1000 * task["run"] + call)
+    batches = [sample_batch(model, task, prompts[at : at + size]) for at in range(0, len(prompts), size)]
+    return {name: sum(one[name] for one in batches) for name in batches[0]}
+
+
+def sample_batch(model: PreTrainedModel, task: dict[str, Any], prompts: list[list[int]]) -> dict[str, float]:
+    limit, stops = limit_of(task)
     longest = max(map(len, prompts))
     ids = torch.tensor([[task["pad_id"]] * (longest - len(p)) + p for p in prompts], device=model.device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=model.device)
-    torch.manual_seed(1000 * task["run"] + call)
     synchronise()
     began = time.perf_counter()
     out = model.generate(

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from plaudit.recipe_fields import Annotators, Plugin, Positive, Section, Share
-from plaudit.types import Form
+from plaudit.types import QuestionForm
 
 
 class People(Section):
@@ -51,7 +51,7 @@ class Queue(Section):
     share that is held out from it (reward.held_out) is chosen by nobody."""
     quota: Positive | None = None
     """Judgements after which a round is done; None: every prompt by `judgements_per_prompt` annotators."""
-    ask: Form = "ranking"
+    ask: QuestionForm = "ranking"
     """What is asked about three responses or more: all of them in order, or best_and_worst, two choices whatever their
     number."""
     shown: Annotated[int, Field(ge=2)] | None = None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Role = Literal["system", "user", "assistant"]
 Flag = Literal["skip", "all_bad", "harmful", "unsure"]
 Split = Literal["sft", "preference", "ppo", "evaluation", "tuning"]
-Form = Literal["ranking", "best_and_worst"]
+QuestionForm = Literal["ranking", "best_and_worst"]
 """Of a question about several responses: all of them in order, or which is best and which is worst."""
 
 OVERALL = "overall"

@@ -36,6 +36,16 @@ def said(folder: Path) -> list[Judgement]:
     return read_log(folder / "judgements.jsonl")[0]
 
 
+@pytest.mark.parametrize("order", ["random", "active"])
+def test_simulated_people_are_asked_for_the_best_and_the_worst(tmp_path: Path, tiny_folder: Path, order: str) -> None:
+    recipe = active(tmp_path, tiny_folder, queue={"order": order, "ask": "best_and_worst", "shown": None})
+    run(recipe, quiet=True)
+    made = [one for one in said(tmp_path / "tiny") if len(one.ranking) > 1 and len(one.responses) > 2]
+    assert {len(one.responses) for one in made} == {3, 4}
+    assert all([len(group) for group in one.ranking] == [1, len(one.responses) - 2, 1] for one in made)
+    assert all(one.unordered == (one.ranking[1] if len(one.responses) == 4 else ()) for one in made)
+
+
 def test_the_judge_is_asked_as_judgements_come(
     tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

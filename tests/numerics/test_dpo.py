@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,12 +44,13 @@ def moved(split_depth: int = 0) -> Trunk:
 def test_a_pair_by_hand() -> None:
     """-log sigma(beta x ((-3 + 5) - (-4 + 4.5))), and the same of three: the mean over their pairs."""
 
-    def preference(ranks: Sequence[int], weight: float = 1.0) -> Preference:
+    def preference(ranks: Sequence[int], weight: float = 1.0, unordered: tuple[int, ...] = ()) -> Preference:
         return Preference(
             bundles=(),
             tokens_N=torch.zeros(0),
             lengths=(),
             ranks_K=torch.tensor(ranks),
+            unordered=unordered,
             margin=0.0,
             weight=weight,
             reference_K=torch.zeros(len(ranks)),
@@ -64,6 +66,9 @@ def test_a_pair_by_hand() -> None:
     three = cost(preference([0, 1, 2]), torch.tensor([1.0, 0.0, 3.0]), DPO(beta=1.0)).item()
     expected = (math.log(1 + math.exp(-1)) + math.log(1 + math.exp(2)) + math.log(1 + math.exp(3))) / 3
     assert three == pytest.approx(expected, abs=1e-6)
+    # of the second and the third nobody asked which is better
+    ends = cost(preference([0, 1, 1], unordered=(1, 2)), torch.tensor([1.0, 0.0, 3.0]), DPO(beta=1.0)).item()
+    assert ends == pytest.approx((math.log(1 + math.exp(-1)) + math.log(1 + math.exp(2))) / 2, abs=1e-6)
     # conservative: a tenth of the chance is kept for the other one
     smooth = cost(preference([0, 1]), ratios, DPO(beta=0.1, smoothing=0.1)).item()
     assert smooth == pytest.approx(0.9 * math.log(1 + math.exp(-0.15)) + 0.1 * math.log(1 + math.exp(0.15)), abs=1e-6)
@@ -90,6 +95,13 @@ def test_logratios_are_those_of_two_whole_models_in_float64(split_depth: int) ->
             expected = logprob(merged, one, response.text) - logprob(reference, one, response.text)
             assert abs(expected) > 1e-3
             assert ratio == pytest.approx(expected, abs=1e-4)
+
+
+def test_what_nobody_compared_is_not_compared_here() -> None:
+    (whole,) = judgements(1)
+    ends = replace(whole, ranking=((0,), (1, 2)), unordered=(1, 2))
+    prepared = prepare(tiny.trunk(), tiny.chat(), [whole, ends], CONFIG, {})
+    assert [one.unordered for one in prepared] == [(), (1, 2)]
 
 
 def test_micro_batches_change_no_gradient() -> None:

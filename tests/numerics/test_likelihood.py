@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -96,6 +97,24 @@ def test_a_batch_costs_what_the_formulas_say(config: Likelihood) -> None:
                 smoothing=config.smoothing,
             )
         assert found.item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("config", [Likelihood(), Likelihood(annotators="reliability")], ids=["alike", "reliability"])
+def test_of_answers_that_nobody_compared_nothing_is_learned(config: Likelihood) -> None:
+    """Of five the best and the worst: seven pairs, and two of them are news; the three between feel no pull."""
+    model = model_of(config, "ann")
+    one = replace(judgement(((4,), (0, 1, 3), (2,)), shown=(4, 3, 2, 1, 0)), unordered=(0, 1, 3))
+    heard = said(one, model)
+    assert (len(heard.first_M), heard.news) == (7, 2.0)
+    assert said(replace(one, unordered=()), model).news == 4.0
+    scores = torch.tensor([[0.3], [0.3], [-1.0], [0.3], [1.0]], requires_grad=True)
+    model.losses(scores, [heard]).sum().backward()
+    assert scores.grad is not None
+    pull = scores.grad[[0, 1, 3], 0]
+    if config.annotators == "alike":
+        apart = [math.exp(-0.7) / (1 + math.exp(-0.7)), math.exp(-1.3) / (1 + math.exp(-1.3))]
+        assert pull.tolist() == pytest.approx([(apart[0] - apart[1]) / 7] * 3, abs=1e-6)
+    assert pull.max().item() == pytest.approx(pull.min().item(), abs=1e-6)
 
 
 def test_one_who_errs_and_looks_at_the_first_place() -> None:

@@ -18,8 +18,10 @@ from plaudit.rankings import (
     cross_entropy,
     mistaken,
     outcome_logprobs,
+    pairs_of,
     plackett_luce_loss,
     ranking_loss,
+    ranks_of,
 )
 
 ALL: list[Ties] = ["half", "davidson", "rao_kupper"]
@@ -125,6 +127,19 @@ def test_pairs_against_a_slow_sum(ties: Ties, ranks: tuple[int, ...]) -> None:
         log_tie=torch.tensor(log_tie, dtype=torch.float64),
     )
     assert found.item() == pytest.approx(sum(costs) / len(costs), abs=1e-6)
+
+
+def test_what_nobody_compared_costs_nothing() -> None:
+    """Of four the best and the worst: five pairs of six, by hand."""
+    scores = [0.7, -0.4, 1.9, 0.1]
+    ranking, between = ((2,), (0, 3), (1,)), (0, 3)
+    better = [(2, 0), (2, 3), (2, 1), (0, 1), (3, 1)]
+    costs = [math.log(1 + math.exp(scores[worse] - scores[one])) for one, worse in better]
+    found = ranking_loss(torch.tensor(scores, dtype=torch.float64), ranks_of(ranking, 4), unordered=between)
+    assert found.item() == pytest.approx(sum(costs) / 5, abs=1e-12)
+    first, second, chance, _ = pairs_of(ranks_of(ranking, 4), unordered=between)
+    said = {(i, j): c for i, j, c in zip(first.tolist(), second.tolist(), chance.tolist(), strict=True)}
+    assert said == {(0, 1): 1.0, (0, 2): 0.0, (1, 2): 0.0, (1, 3): 0.0, (2, 3): 1.0}
 
 
 # -- Plackett-Luce --------------------------------------------------------------------------------------------------

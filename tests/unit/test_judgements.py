@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from plaudit.data.formats import (
     append_judgements,
+    best_and_worst,
     current_judgements,
     judgement_from_dict,
     judgement_to_dict,
@@ -20,6 +22,7 @@ from plaudit.data.formats import (
     read_judgements,
     read_log,
 )
+from plaudit.data.judgements import judged, tied_groups
 from plaudit.types import InputError, Judgement, PlauditError, Response, Sampling
 
 
@@ -57,6 +60,46 @@ FULL = judgement(
 
 def test_a_judgement_comes_back_as_it_was() -> None:
     assert judgement_from_dict(json.loads(json.dumps(judgement_to_dict(FULL)))) == FULL
+    ends = judgement("2", responses=tuple(Response(text=t) for t in "abcd"), ranking=((2,), (0, 3), (1,)))
+    for one in (ends, replace(ends, unordered=(0, 3))):
+        assert judgement_from_dict(json.loads(json.dumps(judgement_to_dict(one)))) == one
+
+
+def test_a_judgement_from_before_there_were_open_groups() -> None:
+    fields = judgement_to_dict(FULL)
+    del fields["unordered"]
+    assert judgement_from_dict(fields) == FULL
+
+
+@pytest.mark.parametrize("unordered", [[0], [1, 0], [0, 1, 2], [2, 3], [-1]])
+def test_an_open_group_is_one_of_the_ranking(unordered: list[int]) -> None:
+    fields = judgement_to_dict(judgement("1")) | {"unordered": unordered}
+    with pytest.raises(InputError, match=r"line 3: unordered names responses .* no group of the ranking"):
+        judgement_from_dict(fields, "line 3")
+    with pytest.raises(InputError, match="no group"):
+        judgement_from_dict(judgement_to_dict(judgement("1", ranking=((0, 1, 2),))) | {"unordered": [0, 1, 2]})
+
+
+def test_the_best_and_the_worst_of_a_ranking() -> None:
+    four = tuple(Response(text=text) for text in "abcd")
+    whole = judged(prompt_of("Q"), four, ((3,), (1,), (0,), (2,)), annotator="ann")
+    found = best_and_worst(whole)
+    assert (found.ranking, found.unordered) == (((3,), (0, 1), (2,)), (0, 1))
+    assert found.id not in (whole.id, judged(prompt_of("Q"), four, found.ranking, annotator="ann").id)
+    tied = judged(prompt_of("Q"), four, ((3, 1), (0, 2)), annotator="ann", display_order=(2, 1, 3, 0))
+    assert best_and_worst(tied).ranking == ((1,), (0, 3), (2,))  # of equals the one that was shown first
+    three = judged(prompt_of("Q"), four[:3], ((1,), (0,), (2,)))
+    assert (best_and_worst(three).ranking, best_and_worst(three).unordered) == (((1,), (0,), (2,)), ())
+    for as_it_is in (judged(prompt_of("Q"), four[:2], ((1,), (0,))), judged(prompt_of("Q"), four, ((0, 1, 2, 3),))):
+        assert best_and_worst(as_it_is) is as_it_is
+
+
+def test_an_open_group_is_no_tie_and_another_judgement() -> None:
+    four = [Response(text=text) for text in "abcd"]
+    groups = ((3,), (0, 1), (2,))
+    tie, open_group = (judged(prompt_of("Q"), four, groups, unordered=some) for some in ((), (0, 1)))
+    assert (tied_groups(tie), tied_groups(open_group)) == ([(0, 1)], [])
+    assert tie.id != open_group.id
 
 
 def test_the_written_form_is_the_vocabulary_of_the_types() -> None:

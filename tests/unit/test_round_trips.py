@@ -65,10 +65,13 @@ def judgements(draw: st.DrawFn) -> Judgement:
         )
         for _ in range(count)
     ]
+    ranking = draw(st.just(()) | rankings(count))
+    open_groups = [tuple(sorted(group)) for group in ranking if len(group) > 1 and len(ranking) > 1]
     return judged(
         draw(prompts()),
         responses,
-        draw(st.just(()) | rankings(count)),
+        ranking,
+        unordered=draw(st.sampled_from([(), *open_groups])),
         objective=draw(st.sampled_from(["overall", "helpful"])),
         annotator=draw(st.sampled_from(["", "ann"])),
         flags=draw(st.sampled_from([(), ("unsure",), ("all_bad", "harmful")])),

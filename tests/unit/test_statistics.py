@@ -43,11 +43,16 @@ def test_signs_of_a_ranking() -> None:
 
 def test_agreement_counts_pairs_of_responses_and_of_judges() -> None:
     # 0>1>2 and 0>2>1 say the same of (0,1) and (0,2): 2/3.
-    assert agreement([((0,), (1,), (2,)), ((0,), (2,), (1,))]) == pytest.approx(2 / 3)
+    first, second = signs(((0,), (1,), (2,))), signs(((0,), (2,), (1,)))
+    assert agreement([first, second]) == pytest.approx(2 / 3)
     # A third who ties all agrees on nothing: (2 + 0 + 0) / 9.
-    assert agreement([((0,), (1,), (2,)), ((0,), (2,), (1,)), ((0, 1, 2),)]) == pytest.approx(2 / 9)
-    assert agreement([((0,), (1,))]) is None
-    assert agreement([((0,), (1,)), ()]) is None
+    assert agreement([first, second, signs(((0, 1, 2),))]) == pytest.approx(2 / 9)
+    assert agreement([first]) is None
+    assert agreement([first, signs(())]) is None
+    # Of four with an end each, and nothing asked between: (0,1), (0,2), (0,3), (1,3), (2,3) by both, as they say.
+    whole, ends = signs(((0,), (1,), (2,), (3,))), signs(((0,), (1, 2), (3,)), (1, 2))
+    assert agreement([whole, ends]) == 1.0
+    assert agreement([whole, signs(((1,), (0, 2), (3,)), (0, 2))]) == pytest.approx(4 / 5)
 
 
 def test_right_pairs() -> None:
@@ -55,6 +60,7 @@ def test_right_pairs() -> None:
     assert right_pairs(((2,), (1,), (0,)), truth) == (3, 3)
     assert right_pairs(((2, 1), (0,)), truth) == (2.5, 3)
     assert right_pairs((), truth) == (1.5, 3)
+    assert right_pairs(((2,), (0, 1)), truth, unordered=(0, 1)) == (2, 2)
     assert right_pairs(((0,), (1,), (2,)), ((2,), (0, 1))) == (0, 2)  # what the truth ties cannot be wrong
 
 

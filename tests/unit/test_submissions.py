@@ -97,6 +97,39 @@ def test_what_does_not_fit_is_refused_and_may_be_sent_again(desk: Desk, ada: int
     assert len(desk.judgements()) == 1
 
 
+def test_the_best_and_the_worst_may_be_all_that_is_asked(desk: Desk, ada: int) -> None:
+    desk.add_tasks("ranking", desks.tasks(3, responses=4))
+    ends = Answer(ranking=((3,), (0, 2), (1,)), unordered=(0, 2))
+    hand = take(desk, ada)
+    with pytest.raises(BadAnswer, match="asks for whole rankings"):
+        desk.submit(ada, hand.token, ends)
+    desk.change_settings({"ask": "best_and_worst"})
+    with pytest.raises(BadAnswer, match="no group of the ranking"):
+        desk.submit(ada, hand.token, Answer(ranking=((3,), (0, 2), (1,)), unordered=(0, 1)))
+    made = desk.submit(ada, hand.token, ends)
+    assert isinstance(made, Judgement)
+    assert (made.ranking, made.unordered) == (((3,), (0, 2), (1,)), (0, 2))
+    say(desk, ada, answer(0, 1, 2, 3))  # whoever says more is heard
+    (first, second) = desk.judgements()
+    assert (first.unordered, second.unordered) == ((0, 2), ())
+    assert [line["unordered"] for line in desk.export("judgements")] == [[0, 2], []]
+    figures = desk.figures()
+    assert (figures.pairs, figures.tie_share) == (5 + 6, 0.0)
+
+
+def test_people_agree_on_what_both_were_asked(desk: Desk, ada: int, ben: int) -> None:
+    """The best and the worst of both are the same; what lies between them is no tie of anybody's."""
+    desk.change_settings({"ask": "best_and_worst", "overlap": 2, "adjudicate_below": 0.9})
+    desk.add_tasks("ranking", desks.tasks(1, responses=4))
+    for person in (ada, ben):
+        at = take(desk, person)
+        desk.submit(person, at.token, Answer(ranking=((3,), (0, 2), (1,)), unordered=(0, 2)))
+    assert desk.progress_all().disputed == 0
+    agreement = desk.figures().agreement
+    assert agreement is not None
+    assert agreement.value == 1.0
+
+
 def test_skip_and_all_bad_are_sittings(desk: Desk, ada: int) -> None:
     desk.add_tasks("ranking", desks.tasks(2))
     say(desk, ada, Answer(flags=("skip",)))

@@ -134,6 +134,65 @@ def test_ties_by_the_same_digit(serve: Serve, visit: Visit) -> None:
     assert one.ranking == (tuple(sorted(order[:2])), tuple(sorted(order[2:])))
 
 
+def test_the_best_and_the_worst_by_keys_and_by_mouse(serve: Serve, visit: Visit) -> None:
+    site = serve(tasks=2, ask="best_and_worst")
+    page = visit(site)
+    before, order = token(page), shown(page)
+    submit = page.get_by_role("button", name=re.compile("^Submit"))
+    expect(submit).to_be_disabled()
+    expect(page.locator("#order")).to_have_text("Name the best answer and the worst.")
+    page.keyboard.press("3")
+    expect(page.locator("#say")).to_have_text("1 is the best, 2 the worst.")
+    page.keyboard.press("1")
+    expect(page.locator("#say")).to_have_text("Answer A: the best. The worst is left to name.")
+    page.keyboard.press("Enter")
+    expect(page.locator("#say")).to_have_text("The worst is left to name.")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("1")  # there is one best answer
+    expect(page.locator("#state-A")).to_have_text("in between")
+    expect(page.locator("#state-B")).to_have_text("the best")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("2")
+    expect(submit).to_be_enabled()
+    expect(page.locator("#order")).to_have_text(re.compile(r"B best\s*C worst"))
+    page.keyboard.press("Backspace")
+    expect(submit).to_be_disabled()
+    page.locator("#card-D").get_by_text("worst", exact=True).click()
+    page.keyboard.press("Enter")
+    wait_for_next(page, before)
+    settle(page)
+    page.keyboard.press("u")
+    page.wait_for_url("**/hand-out/*")
+    state = page.locator(f".card[data-index='{order[1]}'] .state")
+    expect(state).to_have_text("the best")
+    (one,) = judged(site)
+    between = tuple(sorted((order[0], order[2])))
+    assert (one.ranking, one.unordered) == (((order[1],), between, (order[3],)), between)
+    page.locator(f".card[data-index='{order[0]}']").focus()
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    settle(page)
+    (one,) = judged(site)
+    assert one.supersedes is not None
+    assert one.ranking[0] == (order[0],)
+
+
+def test_the_best_and_the_worst_without_scripts(serve: Serve, call: Call) -> None:
+    site = serve(tasks=1, ask="best_and_worst")
+    someone = call(site)
+    page = someone.get("/rank").text
+    assert page.count('value="1"') >= 4
+    hand = re.search(r"/hand-out/([\w-]+)", page)
+    assert hand is not None
+    answer: dict[str, object] = {"rank-0": "1", "rank-1": "1", "rank-2": "4", "rank-3": "", "action": "submit"}
+    refused = someone.form(f"/hand-out/{hand[1]}", answer)
+    assert refused.status_code == 422
+    assert "name one answer as the best and one as the worst" in refused.text
+    someone.form(f"/hand-out/{hand[1]}", answer | {"rank-1": ""})
+    (one,) = judged(site)
+    assert (one.ranking, one.unordered) == (((0,), (1, 3), (2,)), (1, 3))
+
+
 def test_skip_all_bad_and_flags_by_keys(serve: Serve, visit: Visit) -> None:
     site = serve(tasks=3)
     page = visit(site)

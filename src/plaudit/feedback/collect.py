@@ -9,7 +9,7 @@ from random import Random
 
 from plaudit.data.conversation import clean_text
 from plaudit.data.formats import append_judgements, best_and_worst, read_log
-from plaudit.types import Annotator, Form, InputError, Judgement, Prompt, Question, Response
+from plaudit.types import Annotator, InputError, Judgement, Prompt, Question, QuestionForm, Response
 
 Asked = tuple[str, str, tuple[str, ...]]
 """Who is asked, about which prompt (its id), and which texts."""
@@ -22,7 +22,7 @@ def collect_judgements(
     per_prompt: int,
     seed: int,
     path: Path,
-    ask: Form = "ranking",
+    ask: QuestionForm = "ranking",
     costly: bool = False,
 ) -> list[Judgement]:
     """Have each task judged by `per_prompt` different annotators, appending to `path` (judgements.jsonl).

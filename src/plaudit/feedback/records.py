@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from plaudit.types import OVERALL, Estimate, Flag, Form, InputError, Judgement, PlauditError, Prompt, Response
+from plaudit.types import OVERALL, Estimate, Flag, InputError, Judgement, PlauditError, Prompt, QuestionForm, Response
 
 Role = Literal["annotator", "adjudicator", "administrator"]
 TaskKind = Literal["ranking", "demonstration", "review", "live", "contest"]
@@ -59,7 +59,7 @@ class Settings:
     """active: what would teach the judge most comes first."""
     random_share: float = 0.15
     """Of the rankings of an active order: chosen by nobody, so that the judge can be measured on them."""
-    ask: Form = "ranking"
+    ask: QuestionForm = "ranking"
     """What is asked about three responses or more."""
     shown: int | None = None
     """Responses that are ranked at a time; None: all there are, MOST_RANKED at most."""

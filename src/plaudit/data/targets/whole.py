@@ -19,12 +19,14 @@ from plaudit.data.targets.target import (
 )
 from plaudit.types import Demonstration, Judgement, Message, Prompt
 
+UNCOMPARED = "answers that nobody compared, of equal rank now"
+
 
 def _nemo(one: Judgement, losses: Losses) -> Iterator[Fields]:
     if not one.ranking:
         losses["judgements without a ranking, left out"] += 1
         return
-    losses["answers that nobody compared, of equal rank now"] += bool(one.unordered)
+    losses[UNCOMPARED] += bool(one.unordered)
     rank = {index: place for place, group in enumerate(one.ranking) for index in group}
     yield {
         "context": turns(one.prompt.messages),
@@ -42,6 +44,7 @@ def _unpaired(one: Judgement, losses: Losses) -> Iterator[Fields]:
     all_bad = "all_bad" in one.flags and len(one.ranking) == 1
     losses["flags"] += bool(one.flags) and not (all_bad and one.flags == ("all_bad",))
     losses["ranks between the best and the others"] += len(one.ranking) > 2
+    losses[UNCOMPARED] += bool(one.unordered)
     good = frozenset[int]() if all_bad else frozenset(one.ranking[0])
     for index, response in enumerate(one.responses):
         yield {

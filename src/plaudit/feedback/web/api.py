@@ -13,8 +13,9 @@ from starlette.responses import Response, StreamingResponse
 
 from plaudit.feedback.records import Answer, BadAnswer, HandOut, Role, TaskKind, TaskState, Verdict
 from plaudit.feedback.web.administration import export_lines, invite_link
+from plaudit.feedback.web.forms import asks_for_ends
 from plaudit.feedback.web.room import Room, room_of
-from plaudit.types import Demonstration, Flag, Judgement
+from plaudit.types import Demonstration, Flag, Judgement, QuestionForm
 
 _SCHEME = HTTPBearer(auto_error=False, description="A token from the page of your account.")
 router = APIRouter(prefix="/api/v1", dependencies=[Depends(_SCHEME)])
@@ -32,6 +33,7 @@ class Task(BaseModel):
     kind: TaskKind
     messages: list[ChatMessage]
     responses: list[str] = Field(description="In stored order, which answers speak of.")
+    ask: QuestionForm = Field(description="Of responses to be ranked: all in order, or the best and the worst.")
     display_order: list[int] = Field(description="Position p shows responses[display_order[p]].")
     draft: str
     guideline_version: int
@@ -45,6 +47,10 @@ class AnswerIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     ranking: list[list[int]] = Field(default_factory=list[list[int]], description="Tie groups, best first.")
+    unordered: list[int] = Field(
+        default_factory=list[int],
+        description="The group of the ranking that lies between the best and the worst, where no more was asked for.",
+    )
     flags: list[Flag] = Field(default_factory=list[Flag])
     strength: float | None = None
     ratings: dict[str, list[float | None]] = Field(default_factory=dict[str, list[float | None]])
@@ -94,12 +100,13 @@ class GuidelineIn(BaseModel):
     recall: bool = False
 
 
-def _task(hand_out: HandOut) -> Task:
+def _task(hand_out: HandOut, room: Room) -> Task:
     return Task(
         token=hand_out.token,
         kind=hand_out.kind,
         messages=[ChatMessage(role=m.role, content=m.content) for m in hand_out.prompt.messages],
         responses=[response.text for response in hand_out.responses],
+        ask="best_and_worst" if asks_for_ends(hand_out, room.settings()) else "ranking",
         display_order=list(hand_out.display_order),
         draft=hand_out.draft,
         guideline_version=hand_out.guideline.version,
@@ -127,13 +134,13 @@ def next_task(request: Request, kind: TaskKind | None = None) -> Any:
     room = room_of(request)
     account = room.bearer(request)
     hand_out = room.desk.next_task(account.id, None if kind is None else (kind,))
-    return Response(status_code=204) if hand_out is None else _task(hand_out)
+    return Response(status_code=204) if hand_out is None else _task(hand_out, room)
 
 
 @router.get("/tasks/{token}")
 def task(request: Request, token: str) -> Task:
     room = room_of(request)
-    return _task(room.desk.hand_out(room.bearer(request).id, token))
+    return _task(room.desk.hand_out(room.bearer(request).id, token), room)
 
 
 @router.put("/tasks/{token}/answer")
@@ -143,6 +150,7 @@ def answer(request: Request, token: str, given: AnswerIn) -> Kept:
     account = room.bearer(request)
     made = Answer(
         ranking=tuple(tuple(group) for group in given.ranking),
+        unordered=tuple(given.unordered),
         flags=tuple(given.flags),
         strength=given.strength,
         ratings={aspect: tuple(values) for aspect, values in given.ratings.items()},
@@ -168,7 +176,7 @@ def undo(request: Request) -> Any:
     """Your newest answer again; answering supersedes it."""
     room = room_of(request)
     hand_out = room.desk.undo(room.bearer(request).id)
-    return Response(status_code=204) if hand_out is None else _task(hand_out)
+    return Response(status_code=204) if hand_out is None else _task(hand_out, room)
 
 
 @router.get("/progress")

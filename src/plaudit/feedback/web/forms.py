@@ -79,9 +79,10 @@ def _judgement(form: FormData, hand_out: HandOut, settings: Settings, seconds: f
     if action == "skip":
         return Answer(flags=("skip", *chosen), rationale=_text(form, "rationale"), seconds=seconds)
     all_bad = action == "all_bad" or "all_bad" in form.getlist("flag")
-    ranking = _ranking(form, hand_out, may_be_empty=all_bad)
+    ranking, unordered = _ranking(form, hand_out, settings, may_be_empty=all_bad)
     return Answer(
         ranking=ranking,
+        unordered=unordered,
         flags=("all_bad", *chosen) if all_bad else tuple(chosen),
         strength=_strength(form, settings, ranking),
         ratings=_ratings(form, hand_out, settings),
@@ -91,7 +92,15 @@ def _judgement(form: FormData, hand_out: HandOut, settings: Settings, seconds: f
     )
 
 
-def _ranking(form: FormData, hand_out: HandOut, *, may_be_empty: bool) -> tuple[tuple[int, ...], ...]:
+def asks_for_ends(hand_out: HandOut, settings: Settings) -> bool:
+    """Whether the best and the worst are all that is asked: of two responses that is a ranking."""
+    return settings.ask == "best_and_worst" and len(hand_out.responses) > 2
+
+
+def _ranking(
+    form: FormData, hand_out: HandOut, settings: Settings, *, may_be_empty: bool
+) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
+    """The ranking, and whose order in it was not asked for."""
     count = len(hand_out.responses)
     places: dict[int, list[int]] = {}
     for index in range(count):
@@ -99,9 +108,15 @@ def _ranking(form: FormData, hand_out: HandOut, *, may_be_empty: bool) -> tuple[
             places.setdefault(place, []).append(index)
     placed = sum(map(len, places.values()))
     if placed == count:
-        return tuple(tuple(places[place]) for place in sorted(places))
+        return tuple(tuple(places[place]) for place in sorted(places)), ()
     if may_be_empty:
-        return ()
+        return (), ()
+    if asks_for_ends(hand_out, settings):
+        best, worst = places.get(1, []), places.get(count, [])
+        if len(best) != 1 or len(worst) != 1 or placed != 2:
+            raise BadAnswer("name one answer as the best and one as the worst, or skip")
+        between = tuple(index for index in range(count) if index not in (*best, *worst))
+        return (tuple(best), between, tuple(worst)), between if len(between) > 1 else ()
     raise BadAnswer(f"{placed} of {count} answers are placed; give every one a rank, or skip")
 
 

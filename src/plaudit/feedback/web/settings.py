@@ -16,6 +16,7 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "lease_seconds": ("Time for one task, in seconds", "Afterwards somebody else may be given it."),
     "order": ("Order of tasks", "random, or active: what would teach the judge most comes first."),
     "random_share": ("Share chosen by nobody", "Between 0 and 0.9, of an active order. The judge is measured on them."),
+    "ask": ("What is asked", "ranking: all answers in order. best_and_worst: two choices, however many there are."),
     "shown": ("Answers at a time", "2 to 9, of tasks that are added from now on. Empty: all there are, 9 at most."),
     "gold_share": ("Share of gold tasks", "Between 0 and 1. Their answer is known; nobody can tell them apart."),
     "repeat_share": ("Share of repeats", "Between 0 and 1. Seen before by the same person: how steady is he?"),
@@ -30,7 +31,7 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "objective": ("Objective", "What the rankings speak about."),
     "seed": ("Seed", "Redraws the order of tasks, gold and repeats."),
 }
-CHOICES: Mapping[str, tuple[str, ...]] = {"order": ("random", "active")}
+CHOICES: Mapping[str, tuple[str, ...]] = {"order": ("random", "active"), "ask": ("ranking", "best_and_worst")}
 
 
 def changes_of(form: FormData, settings: Settings) -> dict[str, object]:

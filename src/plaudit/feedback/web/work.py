@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from plaudit.data.conversation import clean_text, prompt_of
 from plaudit.feedback.records import Account, BadAnswer, HandOut, Progress
-from plaudit.feedback.web.forms import FLAGS, RATINGS, STRENGTHS, Said, answer_of, said_before
+from plaudit.feedback.web.forms import FLAGS, RATINGS, STRENGTHS, Said, answer_of, asks_for_ends, said_before
 from plaudit.feedback.web.room import KINDS, PLACES, Form, Room, field, room_of
 from plaudit.types import MOST_RANKED, Demonstration, Message
 
@@ -169,6 +169,7 @@ def show(
             "place": PLACES[hand_out.kind],
             "said": said_before(hand_out),
             "settings": room.settings(),
+            "ends": asks_for_ends(hand_out, room.settings()),
             "flags": FLAGS,
             "strengths": STRENGTHS,
             "scale": RATINGS,

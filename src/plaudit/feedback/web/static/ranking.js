@@ -2,7 +2,7 @@
 
 const ORDINAL = ["", "1st", "2nd", "3rd", "4th", "5th", "6th", "7th", "8th", "9th"];
 
-export class Ranking {
+class Ranking {
   constructor(form, say) {
     this.form = form;
     this.say = say;
@@ -13,7 +13,7 @@ export class Ranking {
     for (const card of this.cards) {
       card.addEventListener("focusin", () => { this.current = card; });
       card.addEventListener("click", (event) => this.clicked(card, event));
-      card.querySelector(".ranks").addEventListener("change", () => { this.changed(); this.tell(card); });
+      card.querySelector(".ranks").addEventListener("change", () => { this.picked(card); this.changed(); this.tell(card); });
     }
     this.changed();
   }
@@ -22,6 +22,10 @@ export class Ranking {
   rank(card) { return Number(this.radios(card).find((radio) => radio.checked)?.value ?? 0); }
   get complete() { return this.cards.every((card) => this.rank(card)); }
   get placed() { return this.cards.filter((card) => this.rank(card)).length; }
+  get missing() { return `${this.placed} of ${this.count} answers are placed.`; }
+
+  // A mouse has given this card its rank.
+  picked() {}
 
   clicked(card, event) {
     const button = event.target.closest("[data-move]");
@@ -103,3 +107,55 @@ export class Ranking {
     this.say(`Answer ${card.dataset.letter}: ${state}. ${left ? `${left} left to place.` : "All are placed."}`);
   }
 }
+
+// The best and the worst alone: one card of either, and whatever is left lies in between.
+class BestAndWorst extends Ranking {
+  get ends() { return [1, this.count].map((rank) => this.cards.find((card) => this.rank(card) === rank)); }
+  get complete() { return this.ends.every(Boolean); }
+  get missing() {
+    const [best, worst] = this.ends;
+    return best || worst ? `The ${best ? "worst" : "best"} is left to name.` : "Name the best answer and the worst.";
+  }
+
+  picked(card) {
+    const rank = this.rank(card);
+    for (const other of this.cards) if (rank && other !== card && this.rank(other) === rank) this.set(other, 0);
+  }
+
+  set(card, rank) { this.radios(card).forEach((radio) => { radio.checked = Number(radio.value) === rank; }); }
+
+  put(card, rank) {
+    this.set(card, rank);
+    this.picked(card);
+    super.put(card, rank);
+  }
+
+  digit(number) {
+    if (!this.current) return;
+    if (number > 2) { this.say("1 is the best, 2 the worst."); return; }
+    this.put(this.current, [0, 1, this.count][number]);
+  }
+
+  move(card, by) { this.put(card, by < 0 ? 1 : this.count); }
+
+  changed() {
+    const [best, worst] = this.ends;
+    for (const card of this.cards) {
+      card.classList.toggle("placed", card === best || card === worst);
+      card.querySelector(".state").textContent = card === best ? "the best" : card === worst ? "the worst" : "in between";
+    }
+    const chips = [best && `${best.dataset.letter} best`, worst && `${worst.dataset.letter} worst`].filter(Boolean);
+    this.order.replaceChildren(...(chips.length ? chips.map((words) => this.chip([words])) : [this.none()]));
+  }
+
+  none() {
+    return Object.assign(document.createElement("li"), { className: "none", textContent: "Name the best answer and the worst." });
+  }
+
+  tell(card) {
+    const state = card.querySelector(".state").textContent;
+    this.say(`Answer ${card.dataset.letter}: ${state}. ${this.complete ? "Both are named." : this.missing}`);
+  }
+}
+
+export const rankingOf = (form, say) => ("ends" in form.dataset ? new BestAndWorst(form, say) : new Ranking(form, say));

@@ -4,7 +4,7 @@
 import { actionOf, keysOn, label, setUp } from "./keys.js";
 import { onChange, put, send, unsent } from "./outbox.js";
 import { csrf, store, toast } from "./page.js";
-import { Ranking } from "./ranking.js";
+import { rankingOf } from "./ranking.js";
 
 const work = document.getElementById("work");
 const place = work.dataset.place;
@@ -32,7 +32,7 @@ function appear(isFirst) {
   label(work);
   if (!task) { ranking = null; if (!isFirst) { say(work.querySelector("h1")?.textContent ?? ""); document.getElementById("main").focus(); } return; }
   restore();
-  ranking = task.querySelector(".card[data-index]") ? new Ranking(task, say) : null;
+  ranking = task.querySelector(".card[data-index]") ? rankingOf(task, say) : null;
   task.addEventListener("input", keep);
   task.addEventListener("change", keep);
   task.querySelectorAll(".edit").forEach((edit) => edit.addEventListener("toggle", () => edit.open && edit.querySelector("textarea").focus()));
@@ -119,7 +119,7 @@ function fetchAhead() {
 
 async function submit(action) {
   if (leaving || !task) return;
-  if (action === "submit" && task.querySelector("[data-submit]").disabled) { say(ranking ? `${ranking.placed} of ${ranking.count} answers are placed.` : "Nothing is written yet."); return; }
+  if (action === "submit" && task.querySelector("[data-submit]").disabled) { say(ranking ? ranking.missing : "Nothing is written yet."); return; }
   leaving = true; // a second click or Enter finds nothing to send
   const { token } = task.dataset;
   task.elements.seconds.value = elapsed().toFixed(2);
