@@ -56,17 +56,17 @@ def test_a_task_is_taken_answered_and_taken_back(site: Site) -> None:
         assert (one.flags, one.supersedes) == (("skip",), kept["judgement"])
 
 
-def test_a_program_is_told_what_is_asked(site: Site) -> None:
-    with person(site, "ann") as ann:
+def test_a_program_is_told_what_is_asked(serve: Serve) -> None:
+    whole, ends = serve(open=False, tasks=1), serve(open=False, tasks=1, ask="best_and_worst")
+    with person(whole, "ann") as ann:
         assert ann.post("/tasks/next").json()["ask"] == "ranking"
-        site.desk.change_settings({"ask": "best_and_worst"})
-    with person(site, "ben") as ben:
+    with person(ends, "ben") as ben:
         task: dict[str, Any] = ben.post("/tasks/next").json()
         assert task["ask"] == "best_and_worst"
         answer = {"ranking": [[2], [0, 1], [3]], "unordered": [0, 1]}
         assert ben.put(f"/tasks/{task['token']}/answer", json=answer).status_code == 200
-        (one,) = site.desk.judgements()
-        assert (one.ranking, one.unordered) == (((2,), (0, 1), (3,)), (0, 1))
+    (one,) = ends.desk.judgements()
+    assert (one.ranking, one.unordered) == (((2,), (0, 1), (3,)), (0, 1))
 
 
 def test_a_released_task_is_there_for_others(site: Site) -> None:
