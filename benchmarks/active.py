@@ -269,6 +269,33 @@ def worth(random: Mapping[int, Sequence[float]], values: Sequence[float], action
     return float(np.exp((float(np.mean(np.asarray(values)[seeds])) - start) / slope) / actions)
 
 
+def inverted(parts: Sequence[Record]) -> Record:
+    """Of the choices that random labelling takes for what it reaches with each budget, the share with which a way
+    reaches the same: its own curve read backwards, lines between its points (bootstrap over the seeds)."""
+    found: Record = {}
+    draws = [np.arange(len(parts)), *np.random.default_rng(0).integers(len(parts), size=(RESAMPLES, len(parts)))]
+    curves = {way: _by_actions(parts, way) for way in parts[0]["accuracy"]}
+    for way, curve in curves.items():
+        for actions, values in [] if way == "random" else list(curves["random"].items())[:-1]:
+            shares = [_actions_for(float(values[rows].mean()), curve, rows) / actions for rows in draws]
+            low, high = np.quantile(shares[1:], [0.025, 0.975]).tolist()
+            found[f"{way}, as {actions} random choices"] = {"value": shares[0], "low": low, "high": high}
+    return found
+
+
+def _by_actions(parts: Sequence[Record], way: str) -> dict[int, Any]:
+    budgets = parts[0]["accuracy"][way]
+    return {int(k) * ACTIONS[way]: np.array([part["accuracy"][way][k] for part in parts]) for k in budgets}
+
+
+def _actions_for(level: float, curve: Mapping[int, Any], seeds: Any) -> float:
+    """Where the curve comes to a level; beyond its points its nearest line goes on."""
+    logs, means = np.log(list(curve)), [float(values[seeds].mean()) for values in curve.values()]
+    after = min(max(1, int(np.searchsorted(means, level))), len(means) - 1)
+    slope = (means[after] - means[after - 1]) / (logs[after] - logs[after - 1])
+    return float(np.exp(logs[after - 1] + (level - means[after - 1]) / slope))
+
+
 def plot(summary: Record, path: Path) -> None:
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axis: Any = figure.subplots()
@@ -379,6 +406,11 @@ def main() -> None:
         study.conclude("active" if what == "order" else "forms", found)
         print(accuracy_table(found))
         summary |= found
+        if what == "form" and len(parts) > 1:
+            shares = inverted(parts)
+            study.conclude("inverted", shares)
+            for name, one in shares.items():
+                print(f"{name}: {one['value']:.0%} of them ({one['low']:.0%} to {one['high']:.0%})")
     plot(summary, WORK / "active.svg" if quick else PLOT)
     if arguments.policies:
         policies_of(study, arguments.seeds[: arguments.policies], out, quick=quick)
