@@ -215,6 +215,14 @@ def test_people_rank_at_most_nine_answers_at_a_time(file: Path) -> None:
     assert load_recipe(file).sample.responses_per_prompt == 10
 
 
+def test_an_endpoint_is_not_asked_for_less(file: Path) -> None:
+    """It is paid by what it reads: a whole ranking costs no more."""
+    asked = "feedback: {annotators: endpoint, endpoint: {model: m}, queue: {ask: best_and_worst}}\n"
+    assert "an endpoint is paid for what it reads" in error(file, WORLD + asked)
+    assert load(file, WORLD + asked.replace("endpoint, endpoint: {model: m}", "people")).feedback.queue.ask != "ranking"
+    assert "feedback.queue.ask" in error(file, WORLD + "feedback: {queue: {ask: the_best}}\n")
+
+
 # Errors of the file
 
 
