@@ -155,6 +155,20 @@ def test_asking_for_the_next_step_before_reading_the_last_changes_nothing(
     assert_alike(*both)
 
 
+@pytest.mark.parametrize("batch_size", [3, 64])
+def test_asking_ahead_ends_where_all_end_at_once(batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No states are kept, and the last rows that speak end by themselves, before the limit."""
+    expected = drawn(batch_size=batch_size)
+    assert any(one.finished for one in expected)
+    monkeypatch.setattr(room, "_runs_ahead", lambda _: True)
+    assert [(one.tokens, one.finished) for one in drawn(batch_size=batch_size)] == [
+        (one.tokens, one.finished) for one in expected
+    ]
+    made = constant({tiny.END: 9.0})
+    said = generate(made, [[tiny.USER]] * 3, None, Sampling(max_new_tokens=5), eos_ids=EOS)
+    assert [one.tokens for one in said] == [[tiny.END]] * 3
+
+
 @pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize("share", [0.0, 0.4, 0.7, 1.0])
 def test_who_takes_anothers_place_says_what_he_would_have_said(

@@ -214,7 +214,7 @@ class Submissions(Demonstrations):
         task_is_new = task.state == "open" and task.kind == "ranking"
         task.state = "done"
         if task_is_new and settings.adjudicate_below is not None:
-            said = [row.said for row in _standing(session, task) if row.said["ranking"]]
+            said = [row.said for row in _standing(session, task)]
             share = agreement([signs(one["ranking"], one.get("unordered", ())) for one in said])
             if share is not None and share < settings.adjudicate_below:
                 task.state, task.wanted = "disputed", task.wanted + 1

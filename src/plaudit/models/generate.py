@@ -265,10 +265,10 @@ class _Batch:
                     row.sequence, done = None, done + 1
         return done
 
-    def leave(self, *of_rows: Tensor) -> tuple[Tensor, ...]:
+    def leave(self, of_rows: Tensor) -> Tensor:
         """Rows in which nobody speaks leave, where that is worth it: what is left of `of_rows`."""
         busy, share = self.busy, COMPACT_AT_ON_GPU if self.at_B.is_cuda else COMPACT_AT
-        if len(busy) > share * len(self.rows):
+        if not busy or len(busy) > share * len(self.rows):
             return of_rows
         keep_B = torch.tensor(busy, device=self.at_B.device)
         self.running.keep(keep_B)
@@ -277,7 +277,7 @@ class _Batch:
         self.draws_BT, self.sequences_B, self.at_B = (
             one[keep_B] for one in (self.draws_BT, self.sequences_B, self.at_B)
         )
-        return tuple(one[keep_B] for one in of_rows)
+        return of_rows[keep_B]
 
     def refill(self, logits_BV: Tensor, waiting: deque[int]) -> Tensor:
         """Who waits takes the rows in which nobody speaks, where that is worth it: the logits, theirs among them."""
@@ -320,10 +320,9 @@ def _speak(call: _Call, said: _Said, waiting: deque[int], size: int, on_progress
             ahead = batch.step(chosen) if asks_ahead else None
             done = batch.listen(fetched.read(), chosen)
             if ahead is not None:
-                logits = ahead if waiting else batch.leave(ahead)[0]
+                logits = ahead if waiting else batch.leave(ahead)
             elif batch.speaks or waiting:
-                (chosen,) = (chosen,) if waiting else batch.leave(chosen)
-                logits = batch.step(chosen)
+                logits = batch.step(chosen if waiting else batch.leave(chosen))
             elif batch.busy:
                 batch.step_lower(chosen)
             done += batch.settle()
