@@ -24,7 +24,7 @@ class Ranking {
   get placed() { return this.cards.filter((card) => this.rank(card)).length; }
   get missing() { return `${this.placed} of ${this.count} answers are placed.`; }
 
-  // A mouse has given this card its rank.
+  // This card was given its rank: what follows for the others?
   picked() {}
 
   clicked(card, event) {
@@ -32,8 +32,11 @@ class Ranking {
     if (button) this.move(card, Number(button.dataset.move));
   }
 
+  set(card, rank) { this.radios(card).forEach((radio) => { radio.checked = Number(radio.value) === rank; }); }
+
   put(card, rank) {
-    this.radios(card).forEach((radio) => { radio.checked = Number(radio.value) === rank; });
+    this.set(card, rank);
+    this.picked(card);
     this.changed();
     this.form.dispatchEvent(new Event("change"));
     this.tell(card);
@@ -120,14 +123,6 @@ class BestAndWorst extends Ranking {
   picked(card) {
     const rank = this.rank(card);
     for (const other of this.cards) if (rank && other !== card && this.rank(other) === rank) this.set(other, 0);
-  }
-
-  set(card, rank) { this.radios(card).forEach((radio) => { radio.checked = Number(radio.value) === rank; }); }
-
-  put(card, rank) {
-    this.set(card, rank);
-    this.picked(card);
-    super.put(card, rank);
   }
 
   digit(number) {
