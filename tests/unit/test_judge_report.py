@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -61,6 +62,13 @@ def test_pairs_are_seen_from_the_preferred_one() -> None:
         (-3, False, -3, 0.0),
     ]  # fmt: skip
     assert [p.source for p in pairs] == ["x", "x", "y", "y", "y", "y"]
+
+
+def test_what_nobody_compared_is_no_pair() -> None:
+    """Of "a a a", "a", "b b" and "a a" the first is the best and the third the worst."""
+    ends = replace(ranked("p", ["a a a", "a", "b b", "a a"], ((0,), (1, 3), (2,))), unordered=(1, 3))
+    pairs = judged_pairs([ends], hear(Counts(), [ends]), ["x"])
+    assert sorted((p.difference, p.tied) for p in pairs) == [(d, False) for d in (1, 1, 2, 2, 3)]
 
 
 def test_the_report_worked_by_hand() -> None:

@@ -23,6 +23,7 @@ from plaudit.data.formats import (
     read_log,
 )
 from plaudit.data.judgements import judged, tied_groups
+from plaudit.sources import of_rankings
 from plaudit.types import InputError, Judgement, PlauditError, Response, Sampling
 
 
@@ -100,6 +101,7 @@ def test_an_open_group_is_no_tie_and_another_judgement() -> None:
     tie, open_group = (judged(prompt_of("Q"), four, groups, unordered=some) for some in ((), (0, 1)))
     assert (tied_groups(tie), tied_groups(open_group)) == ([(0, 1)], [])
     assert tie.id != open_group.id
+    assert of_rankings([tie]) != of_rankings([replace(tie, unordered=(0, 1))])  # another judge comes of it
 
 
 def test_the_written_form_is_the_vocabulary_of_the_types() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -392,6 +393,21 @@ def test_repeats_come_late_and_measure_self_consistency(desk: Desk) -> None:
     assert his.self_consistency is not None
     assert his.self_consistency.value == pytest.approx(same / len(repeated))
     assert 0 < same < len(repeated)
+
+
+def test_who_is_asked_for_the_best_and_the_worst_qualifies_by_them(desk: Desk) -> None:
+    """Five pairs of six are asked, and all of them right."""
+    desk.change_settings({"qualification": 1, "qualification_pass": 1.0, "ask": "best_and_worst"})
+    (ada,) = people(desk, "Ada")
+    prompt, responses = desks.task(0, responses=4)
+    desk.add_gold([(prompt, responses, ((3,), (2,), (1,), (0,)))])
+    hand = take(desk, ada)
+    whole = answer_to(hand, 3, (2, 1), 0)
+    desk.submit(ada, hand.token, replace(whole, unordered=tuple(sorted(whole.ranking[1]))))
+    assert desk.account(ada).qualified is True  # pyright: ignore
+    (his,) = desk.people()
+    assert his.gold is not None
+    assert his.gold.value == 1.0
 
 
 @pytest.mark.parametrize(("ranking", "passes"), [((2, 1, 0), True), ((0, 1, 2), False)])

@@ -177,6 +177,15 @@ def test_sensitive_prompts_are_covered_wherever_they_are_shown(tmp_path: Path, r
     desk.store.close()
 
 
+def test_what_is_asked_is_the_recipe_s(run: Path) -> None:
+    (run / "recipe.yaml").write_text(
+        dump_recipe(load_recipe(run / "recipe.yaml", ["feedback.queue.ask=best_and_worst"]))
+    )
+    desk = open_desk(run)
+    assert desk.settings().ask == "best_and_worst"
+    desk.store.close()
+
+
 def test_a_contest_goes_into_summary_and_report(run: Path) -> None:
     def written() -> list[Any]:
         return json.loads((run / "summary.json").read_text())["rounds"]
