@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from environments import ROOM, paths_of, python_of
-from settings import CPU, CUDA, QUICK, RANDOM_MODELS, ROWS, SIDES, SIZES, UNITS, Row, Scale, Side
+from settings import CPU, CUDA, QUICK, RANDOM_MODELS, REWARD, ROWS, SFT, SIDES, USEFUL, Row, Scale, Side
 
 HERE = Path(__file__).resolve().parent
 WORK = ROOM / "work"
@@ -136,7 +136,7 @@ def prepare(model: Model, rows: list[Row], data: Path | None) -> None:
         "model": model.folder,
         "scale": asdict(model.scale),
         "data": str(data.resolve()) if data else None,
-        "limits": sorted({limit_of(SIDES[row.ours]) for row in rows if row.family.startswith("generation")}),
+        "limits": sorted({limit_of(SIDES[row.ours]) for row in rows if row.family.unit == USEFUL}),
         "inputs_to": str(model.inputs),
     }
     model.prepared = run_process("prepare", task)
@@ -166,15 +166,14 @@ def row_of(row: Row, model: Model, found: dict[str, list[Record]], machine: Reco
     ours, peer = found[row.ours], found[row.peer]
     value, rival = middle(ours, "value"), middle(peer, "value")
     memory, rival_memory = middle(ours, "memory_gb"), middle(peer, "memory_gb")
-    lower_is_better = UNITS[row.family] in ("s/update", "GB")
     sizes = asdict(model.scale)
     made: Record = {
         "name": row.name,
         "model": model.name,
-        "unit": UNITS[row.family],
+        "unit": row.family.unit,
         "ours": value,
         "peer": rival,
-        "ratio": rival / value if lower_is_better else value / rival,
+        "ratio": rival / value if row.family.lower_is_better else value / rival,
         "ours_memory_gb": memory,
         "peer_memory_gb": rival_memory,
         "memory_ratio": memory / rival_memory,
@@ -184,7 +183,7 @@ def row_of(row: Row, model: Model, found: dict[str, list[Record]], machine: Reco
         "ours_runs": [record["value"] for record in ours],
         "peer_runs": [record["value"] for record in peer],
         "dtype": sizes["dtype"],
-        **{name: sizes[name] for name in (*SIZES[row.family], "peer_micro_batch") if name in sizes},
+        **{name: sizes[name] for name in (*row.family.sizes, "peer_micro_batch") if name in sizes},
         **{key: ours[0][key] for key in ("split_depth",) if key in ours[0]},
         **{
             key: pair(ours, peer, key)
@@ -195,7 +194,7 @@ def row_of(row: Row, model: Model, found: dict[str, list[Record]], machine: Reco
         "machine": machine,
         **({"utilisation": ours[-1]["utilisation"]} if "utilisation" in ours[-1] else {}),
     }
-    if row.family in ("sft", "reward"):
+    if row.family in (SFT, REWARD):
         made |= {"tokens": ours[0]["tokens"], "data": data.name if data else "random tokens"}
     return made
 
@@ -285,7 +284,7 @@ def main() -> int:
     for model in models_for(arguments, cuda=machine["cuda"]):
         prepare(model, rows, arguments.data)
         for family in dict.fromkeys(row.family for row in rows):
-            mine = [row for row in rows if row.family == family]
+            mine = [row for row in rows if row.family is family]
             sides = list(dict.fromkeys(side for row in mine for side in (row.ours, row.peer)))
             found = measure_family(model, sides, 1 if arguments.quick else arguments.runs, failures)
             whole = [row for row in mine if found.get(row.ours) and found.get(row.peer)]

@@ -173,12 +173,38 @@ SIDES: dict[str, Side] = {
 }
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Family:
+    """Rows whose sides take turns."""
+
+    unit: str
+    sizes: tuple[str, ...]
+    """Which of the scale's sizes its rows show."""
+
+    @property
+    def lower_is_better(self) -> bool:
+        return self.unit in ("s/update", "GB")
+
+
+USEFUL = "useful tokens/s"
+PPO = Family(unit="s/update", sizes=("batch", "prompt", "response", "epochs", "micro_batch", "updates"))
+GENERATION, GENERATION_SEVERAL, GENERATION_QUEUE = (
+    Family(unit=USEFUL, sizes=("generation_batch", "prompt", "generation_limit", "generation_calls")) for _ in range(3)
+)
+GENERATION_LONG, GENERATION_SEVERAL_LONG = (
+    Family(unit=USEFUL, sizes=("generation_batch", "prompt", "long_limit", "generation_calls")) for _ in range(2)
+)
+MEMORY = Family(unit="GB", sizes=("batch", "prompt", "response", "micro_batch", "examples"))
+SFT = Family(unit="training tokens/s", sizes=("examples", "training_batch"))
+REWARD = Family(unit="training tokens/s", sizes=("examples", "training_batch", "max_tokens"))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of the table. All sides of a family take turns."""
+    """One line of the table."""
 
     name: str
-    family: str
+    family: Family
     ours: str
     peer: str
     about: tuple[str, str]
@@ -192,82 +218,82 @@ TRL_LORA = f"TRL 1.12.0, peft {LORA} on policy and value, all layers"
 TRL_16 = f"TRL 1.16.0, peft {LORA}, all layers"
 OURS, OURS_FULL = f"{LORA} above the default split depth", f"{LORA}, all layers"
 ROWS: tuple[Row, ...] = (
-    Row(name="ppo_update", family="ppo", ours="ppo", peer="trl_ppo", about=(OURS, TRL_PPO)),
-    Row(name="ppo_update_trl_lora", family="ppo", ours="ppo", peer="trl_ppo_lora", about=(OURS, TRL_LORA)),
-    Row(name="ppo_update_full_depth", family="ppo", ours="ppo_full_depth", peer="trl_ppo", about=(OURS_FULL, TRL_PPO)),
+    Row(name="ppo_update", family=PPO, ours="ppo", peer="trl_ppo", about=(OURS, TRL_PPO)),
+    Row(name="ppo_update_trl_lora", family=PPO, ours="ppo", peer="trl_ppo_lora", about=(OURS, TRL_LORA)),
+    Row(name="ppo_update_full_depth", family=PPO, ours="ppo_full_depth", peer="trl_ppo", about=(OURS_FULL, TRL_PPO)),
     Row(
         name="ppo_update_full_depth_trl_lora",
-        family="ppo",
+        family=PPO,
         ours="ppo_full_depth",
         peer="trl_ppo_lora",
         about=(OURS_FULL, TRL_LORA),
     ),
     Row(
         name="ppo_update_trl_tuned",
-        family="ppo",
+        family=PPO,
         ours="ppo",
         peer="trl_ppo_tuned",
         about=(OURS, f"{TRL_PPO}; patched: {TUNED}"),
     ),
     Row(
         name="ppo_update_trl_tuned_lora",
-        family="ppo",
+        family=PPO,
         ours="ppo",
         peer="trl_ppo_tuned_lora",
         about=(OURS, f"{TRL_LORA}; patched: {TUNED}"),
     ),
     Row(
         name="generation",
-        family="generation",
+        family=GENERATION,
         ours="generate",
         peer="hf_generate",
         about=("plaudit.models.generate", "transformers' generate"),
     ),
     Row(
         name="generation_bfloat16",
-        family="generation",
+        family=GENERATION,
         ours="generate_bfloat16",
         peer="hf_generate_bfloat16",
         about=("plaudit.models.generate, products in bfloat16", "transformers' generate, all in bfloat16"),
     ),
     Row(
         name="generation_bfloat16_for_float32",
-        family="generation",
+        family=GENERATION,
         ours="generate_bfloat16",
         peer="hf_generate",
         about=("plaudit.models.generate, products in bfloat16", "transformers' generate in float32"),
     ),
     Row(
         name="generation_continuous",
-        family="generation",
+        family=GENERATION,
         ours="generate",
         peer="hf_continuous",
         about=("plaudit.models.generate", "transformers' continuous batching (generate_batch)"),
     ),
     Row(
         name="generation_long",
-        family="generation_long",
+        family=GENERATION_LONG,
         ours="generate_long",
         peer="hf_generate_long",
         about=("plaudit.models.generate", "transformers' generate"),
     ),
     Row(
         name="generation_long_bfloat16_for_float32",
-        family="generation_long",
+        family=GENERATION_LONG,
         ours="generate_long_bfloat16",
         peer="hf_generate_long",
         about=("plaudit.models.generate, products in bfloat16", "transformers' generate in float32"),
     ),
     Row(
         name="generation_several",
-        family="generation_several",
+        family=GENERATION_SEVERAL,
         ours="generate_several",
         peer="hf_generate_several",
         about=(f"plaudit.models.generate, {ANSWERS} answers a prompt", "transformers' generate"),
     ),
     Row(
         name="generation_several_bfloat16_for_float32",
-        family="generation_several",
+        family=GENERATION_SEVERAL,
         ours="generate_several_bfloat16",
         peer="hf_generate_several",
         about=(
@@ -277,14 +303,14 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         name="generation_several_long",
-        family="generation_several_long",
+        family=GENERATION_SEVERAL_LONG,
         ours="generate_several_long",
         peer="hf_generate_several_long",
         about=(f"plaudit.models.generate, {ANSWERS} answers a prompt", "transformers' generate"),
     ),
     Row(
         name="generation_several_long_bfloat16_for_float32",
-        family="generation_several_long",
+        family=GENERATION_SEVERAL_LONG,
         ours="generate_several_long_bfloat16",
         peer="hf_generate_several_long",
         about=(
@@ -294,14 +320,14 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         name="generation_queue",
-        family="generation_queue",
+        family=GENERATION_QUEUE,
         ours="generate_queue",
         peer="hf_generate_queue",
         about=("plaudit.models.generate, prompts waiting for a row", "transformers' generate, batch after batch"),
     ),
     Row(
         name="generation_queue_bfloat16_for_float32",
-        family="generation_queue",
+        family=GENERATION_QUEUE,
         ours="generate_queue_bfloat16",
         peer="hf_generate_queue",
         about=(
@@ -311,34 +337,13 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         name="ppo_memory_as_sft",
-        family="memory",
+        family=MEMORY,
         ours="ppo_memory",
         peer="sft_memory",
         about=(f"PPO, {LORA} above the default split depth", "our own SFT, the same depth and tokens at a time"),
     ),
-    Row(name="sft", family="sft", ours="sft_full_depth", peer="trl_sft", about=(OURS_FULL, TRL_16)),
-    Row(name="sft_default_depth", family="sft", ours="sft", peer="trl_sft", about=(OURS, TRL_16)),
-    Row(name="reward", family="reward", ours="reward_full_depth", peer="trl_reward", about=(OURS_FULL, TRL_16)),
-    Row(name="reward_default_depth", family="reward", ours="reward", peer="trl_reward", about=(OURS, TRL_16)),
+    Row(name="sft", family=SFT, ours="sft_full_depth", peer="trl_sft", about=(OURS_FULL, TRL_16)),
+    Row(name="sft_default_depth", family=SFT, ours="sft", peer="trl_sft", about=(OURS, TRL_16)),
+    Row(name="reward", family=REWARD, ours="reward_full_depth", peer="trl_reward", about=(OURS_FULL, TRL_16)),
+    Row(name="reward_default_depth", family=REWARD, ours="reward", peer="trl_reward", about=(OURS, TRL_16)),
 )
-UNITS = {
-    "ppo": "s/update",
-    "generation": "useful tokens/s",
-    "generation_long": "useful tokens/s",
-    "generation_several": "useful tokens/s",
-    "generation_several_long": "useful tokens/s",
-    "memory": "GB",
-    "sft": "training tokens/s",
-    "reward": "training tokens/s",
-}
-SIZES: dict[str, tuple[str, ...]] = {
-    "ppo": ("batch", "prompt", "response", "epochs", "micro_batch", "updates"),
-    "generation": ("generation_batch", "prompt", "generation_limit", "generation_calls"),
-    "generation_long": ("generation_batch", "prompt", "long_limit", "generation_calls"),
-    "generation_several": ("generation_batch", "prompt", "generation_limit", "generation_calls"),
-    "generation_several_long": ("generation_batch", "prompt", "long_limit", "generation_calls"),
-    "memory": ("batch", "prompt", "response", "micro_batch", "examples"),
-    "sft": ("examples", "training_batch"),
-    "reward": ("examples", "training_batch", "max_tokens"),
-}
-"""Which sizes a family's rows show."""
