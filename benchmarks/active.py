@@ -7,15 +7,15 @@
 
 Writes benchmarks/results/active.json and docs/images/active.svg. Per seed eight answers to each prompt are sampled from
 one SFT model, of which people rank four at a time, as the recipe's queue has it: chosen by nobody, or by
-`feedback.queue.order: active`. Judges learn from the first rankings of either, as they were made, held-out ones among
+`feedback.queue.order: active`, which leaves the prompts to chance. Judges learn from the first rankings of either, as they were made, held-out ones among
 them. Measured: pairs of other prompts' answers in the order of the truth. Two controls: what the members of a judge on
-one trunk disagree about most is asked first, stage by stage like the active order; and, which nobody has, the four
-answers furthest apart by the truth. The curve of the random order, a line over the logarithm of the rankings, says how
+one trunk disagree about most is asked first, prompts and all, stage by stage like the active order; and, which nobody
+has, the four answers furthest apart by the truth. The curve of the random order, a line over the logarithm of the rankings, says how
 many random ones are worth as much.
 
-The form: of all eight answers the best and the worst (`feedback.queue.ask: best_and_worst`), on prompts chosen by
-nobody or by the active order, against whole rankings of four chosen by nobody. An action of an annotator is one choice:
-a ranking of four takes three of them, and the best and the worst of eight take two.
+The form: of eight answers the best and the worst (`feedback.queue.ask: best_and_worst`), of all that there are or of
+those that the active order chooses among sixteen, against whole rankings of four chosen by nobody. An action of an
+annotator is one choice: a ranking of four takes three of them, and the best and the worst of eight take two.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from plaudit.worlds.truth import truth
 BUDGETS = (150, 300, 600)
 MOST = 1200
 """Random rankings, to read off how many of them active ones are worth."""
-SHOWN = 4
+ANSWERS, SHOWN = 8, 4
 TESTED = 1500
 """Prompts, of which those are left out that rankings are about."""
 SAME = 1e-3
@@ -65,8 +65,10 @@ WAYS = ("random", "active", "members", "wide")
 FORMS: dict[str, dict[str, Any]] = {
     "random": {},
     "ends": {"ask": "best_and_worst", "shown": None},
-    "active_ends": {"ask": "best_and_worst", "shown": None, "order": "active"},
+    "active_ends": {"ask": "best_and_worst", "shown": 8, "order": "active"},
 }
+SAMPLED = {"active_ends": 16}
+"""Answers to each prompt, where there are more than eight of them to choose from."""
 PLOT = Path(__file__).parents[1] / "docs" / "images" / "active.svg"
 
 Task = tuple[Prompt, Sequence[Response]]
@@ -105,7 +107,9 @@ def measure(
 def asked_otherwise(recipe: Recipe, way: str, many: int, teacher: Teacher) -> list[Judgement]:
     """What people say where the queue has another form of question."""
     queue = recipe.feedback.queue.model_copy(update=FORMS[way] | {"quota": many})
-    own = recipe.model_copy(update={"feedback": recipe.feedback.model_copy(update={"queue": queue})})
+    sample = recipe.sample.model_copy(update={"responses_per_prompt": SAMPLED.get(way, ANSWERS)})
+    feedback = recipe.feedback.model_copy(update={"queue": queue})
+    own = recipe.model_copy(update={"feedback": feedback, "sample": sample})
     for act in ("sft", "sample"):
         run_act(own, act, quiet=True)
     return read_log(own.out / own.name / "judgements.jsonl")[0]
@@ -232,6 +236,7 @@ def policies_of(study: Study, seeds: Sequence[int], out: Path, *, quick: bool) -
         queue = {"order": "active" if way == "active" else "random"} | FORMS.get(way, {}) | {"quota": judgements}
         changes = [f"name=seed_{seed}_{way}_ppo_{budget}", "evaluation.ceiling=null", *(SMALL_PPO if quick else [])]
         changes += [f"feedback.queue.{name}={'null' if value is None else value}" for name, value in queue.items()]
+        changes += [f"sample.responses_per_prompt={SAMPLED.get(way, ANSWERS)}"]
         recipe = recipe_of(seed, out, changes, quick=quick)
         settings: Record = {"policy of": way, "seed": seed, "budget": budget, "prompts": recipe.evaluation.prompts}
         settings |= recipe.model_dump(mode="json", include={"sample", "reward", "ppo"})
@@ -253,7 +258,7 @@ def policies_of(study: Study, seeds: Sequence[int], out: Path, *, quick: bool) -
 
 def recipe_of(seed: int, out: Path, changes: Sequence[str], *, quick: bool) -> Recipe:
     mine = [f"seed={seed}", f"out={out}", f"cache={out / 'cache'}", f"name=seed_{seed}", f"reward.epochs={EPOCHS}"]
-    mine += ["sample.prompts=1500", "sample.responses_per_prompt=8", f"feedback.queue.shown={SHOWN}"]
+    mine += ["sample.prompts=1500", f"sample.responses_per_prompt={ANSWERS}", f"feedback.queue.shown={SHOWN}"]
     return load_recipe(shipped_recipe("demo"), [*mine, *(SMALL if quick else []), *changes])
 
 
@@ -280,7 +285,7 @@ def main() -> None:
             settings |= recipe.model_dump(mode="json", include={"sample", "reward"})
             settings |= {"queue": recipe.feedback.queue.model_dump(mode="json", exclude={"ask"})}
             if what == "form":
-                settings |= {"forms": FORMS}
+                settings |= {"forms": FORMS, "sampled": SAMPLED}
             ways, makes = (WAYS, judged) if what == "order" else (FORMS, asked_otherwise)
             measured = partial(measure, recipe, ways, makes, budgets, most, tested)
             parts.append(study.part(settings, measured))

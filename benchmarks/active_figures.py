@@ -23,11 +23,11 @@ COLOURS = {
 }
 LABELS = {
     "random": "whole rankings of four, chosen by nobody",
-    "active": "information gain (order: active)",
-    "members": "what members disagree about",
+    "active": "what members name otherwise (order: active)",
+    "members": "the same by their deviation, prompts too",
     "wide": "furthest apart by the truth (nobody has it)",
     "ends": "best and worst of eight, chosen by nobody",
-    "active_ends": "best and worst of eight, order: active",
+    "active_ends": "best and worst of eight of sixteen, order: active",
 }
 
 

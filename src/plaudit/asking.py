@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
 
+from plaudit.data.formats import content_hash
 from plaudit.data.split import split_by_prompt
 from plaudit.feedback.collect import by_chance
 from plaudit.judges import PART, taught
@@ -16,6 +16,12 @@ from plaudit.reward.asking import ask_next
 from plaudit.reward.model import RewardModel
 from plaudit.types import Judgement, Prompt, Question, Response
 from plaudit.workshop import Workshop
+
+MEMBERS = 4
+"""Of the judge that is asked, where the recipe has fewer: what a judge of one does not know, nobody can tell."""
+
+SAME = 1e-9
+"""Nats up to which members are one and the same."""
 
 
 class Asker:
@@ -31,33 +37,30 @@ class Asker:
         *,
         shown: int | None,
     ) -> list[Question]:
-        """One question for each task, those that teach most first, after a judge was trained on these judgements."""
+        """One question for each task, in an order of chance, after a judge was trained on these judgements."""
         recipe, trunk = self.workshop.recipe, self.workshop.trunk
-        queue = recipe.feedback.queue
         training, held_out = split_by_prompt(judgements, recipe.reward.held_out, recipe.seed, lambda j: j.prompt)
         if not training:  # there is no judge to ask
             return by_chance(tasks, shown, recipe.seed)
         objectives = sorted({j.objective for j in judgements})
+        members = max(recipe.reward.members, MEMBERS)
         with trunk.memory.kept(), Journal(self.folder / "judge", quiet=True) as journal:
             journal.rewind(-1)
-            judge, figures = taught(self.workshop, objectives, training, held_out, journal, seed=recipe.seed)
-            asked = [(j.prompt, j.responses) for j in training]
-            questions = ask_next(
-                states_of(judge, tasks),
-                states_of(judge, asked),
-                shown=shown,
-                # More than will be asked before the judge is asked again; the order of the rest does not matter.
-                count=queue.first + math.ceil(len(judgements) * queue.again_after),
+            judge, figures = taught(
+                self.workshop, objectives, training, held_out, journal, seed=recipe.seed, members=members
             )
+            found = ask_next(scores_of(judge, tasks), shown=shown)
         trunk.remove_part(PART)
         with Journal(self.folder, quiet=True) as journal:
             journal.rewind(len(judgements) - 1)
             journal.log(len(judgements), {key: figures[key] for key in figures if key.startswith("held_out_")})
-        return questions
+        if not any(one.gain > SAME for one in found):  # its members are one and the same
+            found = by_chance(tasks, shown, recipe.seed)
+        return sorted(found, key=lambda one: content_hash([recipe.seed, tasks[one.place][0].id]))
 
 
-def states_of(judge: RewardModel, tasks: Sequence[tuple[Prompt, Sequence[Response]]]) -> list[Tensor]:
-    """What the judge's heads read of the responses of each task [K, D]."""
+def scores_of(judge: RewardModel, tasks: Sequence[tuple[Prompt, Sequence[Response]]]) -> list[Tensor]:
+    """Of the responses of each task by every member, [K, E, O]."""
     texts = [(prompt, response.text) for prompt, responses in tasks for response in responses]
-    states_BD = judge.states([prompt for prompt, _ in texts], [text for _, text in texts])
-    return list(states_BD.split([len(responses) for _, responses in tasks]))
+    scores_BEO = judge.by_member([prompt for prompt, _ in texts], [text for _, text in texts])
+    return list(scores_BEO.split([len(responses) for _, responses in tasks]))

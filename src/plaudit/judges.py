@@ -75,9 +75,13 @@ def taught(
     journal: Journal,
     *,
     seed: int,
+    members: int | None = None,
 ) -> tuple[RewardModel, Result]:
-    """A judge of these rankings on the part that judges are trained on, as the recipe has it; not centred yet."""
+    """A judge of these rankings on the part that judges are trained on, as the recipe has it (or with so many members);
+    not centred yet."""
     config = workshop.recipe.reward
+    if members is not None:
+        config = config.model_copy(update={"members": members})
     judge = RewardModel(
         workshop.trunk,
         workshop.chat,

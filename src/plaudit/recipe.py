@@ -347,6 +347,12 @@ class Recipe(Section):
                 f"{name} is {shown or self.sample.responses_per_prompt}: people rank at most {MOST_RANKED} at a time; "
                 f"set feedback.queue.shown to {MOST_RANKED} or fewer"
             )
+        chooses = self.feedback.queue.order == "active" and not self.data.preferences
+        if chooses and (shown is None or shown >= self.sample.responses_per_prompt):
+            raise ValueError(
+                "feedback.queue.order: active chooses among the answers to a prompt: set feedback.queue.shown below "
+                f"sample.responses_per_prompt, which is {self.sample.responses_per_prompt}"
+            )
         if self.feedback.annotators == "endpoint" and self.feedback.queue.ask != "ranking":
             raise ValueError("feedback.queue.ask: best_and_worst spares people; an endpoint is paid for what it reads")
         if self.feedback.annotators == "endpoint" and self.feedback.endpoint.model is None:

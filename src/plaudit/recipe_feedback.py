@@ -47,8 +47,9 @@ class Queue(Section):
     """What is asked, and in which order."""
 
     order: Literal["random", "active"] = "random"
-    """active: first what would teach the judge most. It is trained anew and asked again as judgements come in; the
-    share that is held out from it (reward.held_out) is chosen by nobody."""
+    """active: of each prompt those answers are shown about whose order the judge's members disagree most. It is trained
+    anew and asked again as judgements come in; the share that is held out from it (reward.held_out) is chosen by
+    nobody."""
     quota: Positive | None = None
     """Judgements after which a round is done; None: every prompt by `judgements_per_prompt` annotators."""
     ask: QuestionForm = "ranking"

@@ -204,7 +204,7 @@ class Question:
     shown: tuple[int, ...]
     """Which of its answers, ascending."""
     gain: float
-    """What the ranking would teach the judge after those before it, in nats."""
+    """What naming the best and the worst of them would tell the judge, in nats; 0 where nobody knows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,7 +11,7 @@ import pytest
 
 import tiny
 from plaudit import asking, judges, labels
-from plaudit.data.formats import read_log
+from plaudit.data.formats import content_hash, read_log
 from plaudit.data.responses import by_prompt, distinct_responses
 from plaudit.data.split import split_by_prompt
 from plaudit.feedback.collect import drawn_annotators
@@ -36,12 +36,14 @@ def said(folder: Path) -> list[Judgement]:
     return read_log(folder / "judgements.jsonl")[0]
 
 
-@pytest.mark.parametrize("order", ["random", "active"])
-def test_simulated_people_are_asked_for_the_best_and_the_worst(tmp_path: Path, tiny_folder: Path, order: str) -> None:
-    recipe = active(tmp_path, tiny_folder, queue={"order": order, "ask": "best_and_worst", "shown": None})
+@pytest.mark.parametrize(("order", "shown", "sizes"), [("random", None, {3, 4}), ("active", 3, {3})])
+def test_simulated_people_are_asked_for_the_best_and_the_worst(
+    order: str, shown: int | None, sizes: set[int], tmp_path: Path, tiny_folder: Path
+) -> None:
+    recipe = active(tmp_path, tiny_folder, queue={"order": order, "ask": "best_and_worst", "shown": shown})
     run(recipe, quiet=True)
     made = [one for one in said(tmp_path / "tiny") if len(one.ranking) > 1 and len(one.responses) > 2]
-    assert {len(one.responses) for one in made} == {3, 4}
+    assert {len(one.responses) for one in made} == sizes
     assert all([len(group) for group in one.ranking] == [1, len(one.responses) - 2, 1] for one in made)
     assert all(one.unordered == (one.ranking[1] if len(one.responses) == 4 else ()) for one in made)
 
@@ -128,10 +130,15 @@ def test_what_is_chosen_differs_from_chance_and_what_is_held_out_does_not(tmp_pa
     assert pairs[0] != pairs[1]
     rows = by_prompt(read_rows(tmp_path / "chosen" / "tiny" / "round_0" / "responses" / "responses.jsonl"))
     of_prompt = {prompt.id: distinct_responses(responses) for prompt, responses in rows}
-    _, held_out = split_by_prompt(said(tmp_path / "chosen" / "tiny"), 0.25, chosen.seed, lambda one: one.prompt)
+    asked, held_out = split_by_prompt(said(tmp_path / "chosen" / "tiny"), 0.25, chosen.seed, lambda one: one.prompt)
     for one in held_out:
         drawn = labels.drawn(len(of_prompt[one.prompt.id]), 2, chosen.seed, one.prompt)
         assert [r.text for r in one.responses] == [of_prompt[one.prompt.id][i].text for i in drawn]
+    # Answers are chosen, prompts are not: they are the first of those that the judge may learn from.
+    could = [prompt for prompt, _ in rows if len(of_prompt[prompt.id]) > 1]
+    training, _ = split_by_prompt(could, 0.25, chosen.seed, lambda prompt: prompt)
+    training.sort(key=lambda prompt: content_hash([chosen.seed, prompt.id]))
+    assert {one.prompt.id for one in asked} == {prompt.id for prompt in training[:15]}
 
 
 def test_stopped_between_stages_the_same_is_asked(

@@ -1,4 +1,4 @@
-"""What to ask next: gains worked by hand, a slow search, and what was asked already."""
+"""What to ask next: what choices would tell worked by hand and by a slow formula, and which answers are shown by it."""
 
 from __future__ import annotations
 
@@ -9,103 +9,99 @@ import pytest
 import torch
 from torch import Tensor
 
-from plaudit.reward.asking import Belief, ask_next
-
-FLOAT = torch.float64
+from plaudit.reward.asking import ask_next, best_of, told
 
 
-def slow_gain(states_KD: Tensor, precision_DD: Tensor, scale: float) -> float:
-    """1/2 ln det(I + C S C') with the centring and the inverse written out."""
-    covariance_DD = torch.linalg.inv(precision_DD)
-    count = len(states_KD)
-    centring_KK = torch.eye(count, dtype=FLOAT) - torch.full((count, count), 1 / count, dtype=FLOAT)
-    centred_KD = centring_KK @ states_KD.double() * scale
-    return 0.5 * math.log(float(torch.det(torch.eye(count, dtype=FLOAT) + centred_KD @ covariance_DD @ centred_KD.T)))
+def scores(count: int, members: int = 3, objectives: int = 1, *, seed: int = 1) -> Tensor:
+    return torch.randn(count, members, objectives, generator=torch.Generator().manual_seed(seed)) * 2
 
 
-def test_the_gain_of_a_pair_by_hand() -> None:
-    # Two answers 2 apart in one direction: centred they are +-1, the sum of squares is 2, with one degree of freedom,
-    # so the scale is 1/2: the difference has variance 1, half of it after centring. ln(1 + 1/2) / 2.
-    pair_KD = torch.tensor([[0.0, 0.0], [2.0, 0.0]], dtype=FLOAT)
-    belief = Belief.before([pair_KD.numpy()])
-    assert belief.scale == pytest.approx(0.5)
-    assert belief.best(pair_KD.numpy(), None) == ((0, 1), pytest.approx(math.log(1.5) / 2))
-    # Learned once, what is left of the variance is 1 / (1 + 1/2) of it: ln(1 + 1/3) / 2.
-    belief.learn(pair_KD.numpy())
-    assert belief.best(pair_KD.numpy(), None) == ((0, 1), pytest.approx(math.log(4 / 3) / 2))
-    # In the other direction nothing was learned.
-    assert belief.best(pair_KD.flip(1).numpy(), None)[1] == pytest.approx(math.log(1.5) / 2)
+def told_by(scores_KEO: Tensor, some: tuple[int, ...] | list[int] | None = None) -> float:
+    return told((scores_KEO if some is None else scores_KEO[list(some)]).unsqueeze(0)).item()
 
 
-def test_gains_are_those_of_the_slow_formula() -> None:
-    generator = torch.Generator().manual_seed(1)
-    states = [torch.randn(5, 4, generator=generator) for _ in range(6)]
-    belief = Belief.before([one.double().numpy() for one in states])
-    precision_DD = torch.eye(4, dtype=FLOAT)
-    for learned in states[:3]:
-        belief.learn(learned.double().numpy())
-        centred_KD = (learned.double() - learned.double().mean(dim=0)) * belief.scale
-        precision_DD += centred_KD.T @ centred_KD
-    torch.testing.assert_close(torch.from_numpy(belief.covariance_DD), torch.linalg.inv(precision_DD))
-    for states_KD in states:
-        shown, gain = belief.best(states_KD.double().numpy(), 3)
-        assert gain == pytest.approx(slow_gain(states_KD[list(shown)], precision_DD, belief.scale))
-        # The pair of the greatest distance is among them, and the third is the best third.
-        pairs = itertools.combinations(range(5), 2)
-        furthest = max(pairs, key=lambda p: slow_gain(states_KD[list(p)], precision_DD, belief.scale))
-        assert set(furthest) <= set(shown)
-        thirds = [
-            slow_gain(states_KD[sorted({*furthest, i})], precision_DD, belief.scale)
-            for i in range(5)
-            if i not in furthest
-        ]
-        assert gain == pytest.approx(max(thirds))
+def entropy(chances: list[float]) -> float:
+    return -sum(p * math.log(p) for p in chances if p)
 
 
-def test_every_next_question_is_the_best_after_those_before() -> None:
-    generator = torch.Generator().manual_seed(2)
-    states = [torch.randn(4, 3, generator=generator) * (1 + i % 3) for i in range(12)]
-    asked = [torch.randn(3, 3, generator=generator)]
-    found = ask_next(states, asked, shown=2)
-    assert sorted(one.place for one in found) == list(range(12))
-    belief = Belief.before([one.double().numpy() for one in [*states, *asked]])
-    belief.learn(asked[0].double().numpy())
-    left = {place: states_KD.double().numpy() for place, states_KD in enumerate(states)}
-    for one in found:
-        best = max(belief.best(states_KD, 2)[1] for states_KD in left.values())
-        assert one.gain == pytest.approx(best)
-        assert one.shown == belief.best(left[one.place], 2)[0]
-        belief.learn(left.pop(one.place)[list(one.shown)])
-    gains = [one.gain for one in found]
-    assert gains == sorted(gains, reverse=True)
+def slowly_told(scores_KEO: Tensor) -> float:
+    count, members, objectives = scores_KEO.shape
+    total = 0.0
+    for objective, sign in itertools.product(range(objectives), (1, -1)):
+        foreseen: list[list[float]] = []
+        for member in range(members):
+            weights = [math.exp(sign * float(scores_KEO[k, member, objective])) for k in range(count)]
+            foreseen.append([weight / sum(weights) for weight in weights])
+        mean = [sum(each[k] for each in foreseen) / members for k in range(count)]
+        total += entropy(mean) - sum(map(entropy, foreseen)) / members
+    return total
 
 
-def test_the_same_in_other_words_comes_late() -> None:
-    along, across = torch.tensor([[0.0, 0.0], [2.0, 0.0]]), torch.tensor([[0.0, 0.0], [0.0, 1.8]])
-    found = ask_next([along, along, along, across], [], shown=None)
-    assert [one.place for one in found][:2] == [0, 3]
-    # What was ranked already counts in the same way.
-    assert ask_next([along, across], [along, along], shown=None)[0].place == 1
+def test_what_a_pair_tells_by_hand() -> None:
+    # One member gives the first three chances in four, the other one in four: together they cannot tell, ln 2, and
+    # each by itself has 2 ln 2 - 3/4 ln 3 left. Of two the worst is named with the best: the same once more.
+    contrary = torch.tensor([[math.log(3), 0.0], [0.0, math.log(3)]]).unsqueeze(2)
+    assert told_by(contrary) == pytest.approx(2 * (0.75 * math.log(3) - math.log(2)))
+    # Members who agree have nothing to learn from a choice, be they sure or not.
+    for lead in (0.0, 1.0, 30.0):
+        assert told_by(torch.tensor([[lead, lead], [0.0, 0.0]]).unsqueeze(2)) == pytest.approx(0.0, abs=1e-12)
 
 
-def test_the_mean_of_a_prompt_says_nothing() -> None:
-    generator = torch.Generator().manual_seed(3)
-    states = [torch.randn(4, 3, generator=generator) for _ in range(8)]
-    moved = [one + torch.randn(1, 3, generator=generator) for one in states]
-    before, after = (ask_next(each, [], shown=3) for each in (states, moved))
-    assert [(one.place, one.shown) for one in before] == [(one.place, one.shown) for one in after]
+def test_members_who_are_sure_of_the_contrary() -> None:
+    # Of three answers one member names the first as best and the last as worst, the other the other way round: either
+    # choice says who is right.
+    sure = torch.tensor([[60.0, -60.0], [0.0, 0.0], [-60.0, 60.0]]).unsqueeze(2)
+    assert told_by(sure) == pytest.approx(2 * math.log(2))
+    # Where they agree on the best, only the worst tells.
+    half = torch.tensor([[60.0, 60.0], [0.0, -60.0], [-60.0, 0.0]]).unsqueeze(2)
+    assert told_by(half) == pytest.approx(math.log(2))
+    # On two objectives both are told.
+    assert told_by(torch.cat([sure, half], dim=2)) == pytest.approx(3 * math.log(2))
 
 
-def test_answers_that_are_alike() -> None:
-    same = torch.ones(3, 2)
-    assert ask_next([same], [], shown=2)[0].shown == (0, 1)
-    assert ask_next([same], [], shown=2)[0].gain == pytest.approx(0.0)
-    assert ask_next([], [], shown=2) == []
+def test_what_choices_tell_is_that_of_the_slow_formula() -> None:
+    for count, members, objectives in ((2, 4, 1), (5, 3, 2), (8, 4, 1)):
+        of_all = scores(count, members, objectives, seed=count)
+        assert told_by(of_all) == pytest.approx(slowly_told(of_all), rel=1e-5)
 
 
-def test_after_the_count_the_rest_is_there_too() -> None:
-    generator = torch.Generator().manual_seed(4)
-    states = [torch.randn(4, 3, generator=generator) for _ in range(9)]
-    whole, some = (ask_next(states, [], shown=2, count=count) for count in (None, 3))
-    assert [one.place for one in some[:3]] == [one.place for one in whole[:3]]
-    assert sorted(one.place for one in some) == list(range(9))
+def test_the_pair_that_tells_most_then_whoever_adds_most() -> None:
+    of_all = scores(6, members=4)
+    pair = max(itertools.combinations(range(6), 2), key=lambda some: slowly_told(of_all[list(some)]))
+    assert best_of(of_all, 2)[0] == list(pair)
+    chosen = list(pair)
+    for many in (3, 4, 5):
+        others = [one for one in range(6) if one not in chosen]
+        chosen.append(max(others, key=lambda one: slowly_told(of_all[[*chosen, one]])))
+        found, gain = best_of(of_all, many)
+        assert found == sorted(chosen)
+        assert gain == pytest.approx(slowly_told(of_all[chosen]), rel=1e-5)
+
+
+def test_a_question_is_asked_of_every_prompt_in_its_order() -> None:
+    each = [scores(count, seed=count) for count in (4, 2, 6, 3)]
+    found = ask_next(each, shown=3)
+    assert [one.place for one in found] == [0, 1, 2, 3]
+    assert [len(one.shown) for one in found] == [3, 2, 3, 3]
+    for one, scores_KEO in zip(found, each, strict=True):
+        assert list(one.shown) == best_of(scores_KEO, 3)[0]
+        assert one.gain == pytest.approx(told_by(scores_KEO, one.shown))
+    assert [one.shown for one in ask_next(each, shown=None)] == [tuple(range(n)) for n in (4, 2, 6, 3)]
+
+
+def test_only_differences_of_one_prompt_count_and_no_order_does() -> None:
+    of_all = scores(6)
+    moved = of_all + torch.tensor([3.0, -2.0, 0.5]).view(1, 3, 1)  # each member's own level
+    for other in (moved, of_all.flip(1)):
+        assert told_by(other) == pytest.approx(told_by(of_all), rel=1e-5)
+        assert best_of(other, 3)[0] == best_of(of_all, 3)[0]
+    assert sorted(5 - one for one in best_of(of_all.flip(0), 3)[0]) == best_of(of_all, 3)[0]
+
+
+def test_answers_that_are_alike_and_members_that_are() -> None:
+    (alike,) = ask_next([torch.ones(3, 2, 1)], shown=2)
+    assert alike.shown == (0, 1)
+    assert alike.gain == pytest.approx(0.0, abs=1e-12)
+    (one_judge,) = ask_next([scores(4, members=1)], shown=2)
+    assert one_judge.gain == pytest.approx(0.0, abs=1e-12)
+    assert ask_next([], shown=2) == []

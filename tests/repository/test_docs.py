@@ -44,7 +44,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Pat
             "likelihood": {"annotators": "reliability"},
             "learning_curve": True,
         },
-        feedback={"judgements_per_prompt": 2, "queue": {"order": "active", "first": 4}},
+        feedback={"judgements_per_prompt": 2, "queue": {"order": "active", "shown": 2, "first": 4}},
         sample={"prompts": 64, "batch_size": 32},
         ppo={"old_logprobs": "recomputed"},
         evaluation={"ceiling": "tiny:count_yes", "dpo": True, "best_of": 2},

@@ -204,6 +204,19 @@ def test_fields_that_contradict_each_other(file: Path) -> None:
     )
 
 
+def test_an_active_order_must_have_answers_to_choose_from(file: Path) -> None:
+    active = WORLD + "feedback:\n  queue: {order: active, shown: SHOWN}\nsample:\n  responses_per_prompt: 4\n"
+    for shown in ("null", "4", "6"):
+        assert error(file, active.replace("SHOWN", shown)).endswith(
+            "set feedback.queue.shown below sample.responses_per_prompt, which is 4"
+        )
+    file.write_text(active.replace("SHOWN", "3"))
+    assert load_recipe(file).feedback.queue.shown == 3
+    rankings = "data:\n  preferences: [{path: pairs.jsonl}]\n"  # nobody is asked
+    file.write_text(active.replace("SHOWN", "null") + rankings)
+    assert load_recipe(file).feedback.queue.order == "active"
+
+
 def test_people_rank_at_most_nine_answers_at_a_time(file: Path) -> None:
     people = WORLD + "feedback:\n  annotators: people\n"
     ten = "sample:\n  responses_per_prompt: 10\n"

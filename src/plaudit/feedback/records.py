@@ -56,7 +56,7 @@ class Settings:
     ask_rationale: bool = False
     blur: bool = True
     order: Literal["random", "active"] = "random"
-    """active: what would teach the judge most comes first."""
+    """active: a judge chooses which answers to a prompt are shown."""
     random_share: float = 0.15
     """Of the rankings of an active order: chosen by nobody, so that the judge can be measured on them."""
     ask: QuestionForm = "ranking"

@@ -14,7 +14,7 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "overlap": ("People per task", "How many different people judge each task."),
     "quota": ("Judgements wanted", "The work ends after so many. Empty: every task, by as many people as above."),
     "lease_seconds": ("Time for one task, in seconds", "Afterwards somebody else may be given it."),
-    "order": ("Order of tasks", "random, or active: what would teach the judge most comes first."),
+    "order": ("Order of tasks", "random, or active: a judge chooses which answers to a prompt are shown."),
     "random_share": ("Share chosen by nobody", "Between 0 and 0.9, of an active order. The judge is measured on them."),
     "ask": ("What is asked", "ranking: all answers in order. best_and_worst: two choices, however many there are."),
     "shown": ("Answers at a time", "2 to 9, of tasks that are added from now on. Empty: all there are, 9 at most."),
