@@ -7,11 +7,11 @@
 
 Writes benchmarks/results/active.json and docs/images/active.svg. Per seed eight answers to each prompt are sampled from
 one SFT model, of which people rank four at a time, as the recipe's queue has it: chosen by nobody, or by
-`feedback.queue.order: active`, which leaves the prompts to chance. Judges learn from the first rankings of either, as they were made, held-out ones among
-them. Measured: pairs of other prompts' answers in the order of the truth. Two controls: what the members of a judge on
-one trunk disagree about most is asked first, prompts and all, stage by stage like the active order; and, which nobody
-has, the four answers furthest apart by the truth. The curve of the random order, a line over the logarithm of the rankings, says how
-many random ones are worth as much.
+`feedback.queue.order: active`, which leaves the prompts to chance. Judges learn from the first rankings of either, as
+they were made, held-out ones among them. Measured: pairs of other prompts' answers in the order of the truth. Two
+controls: what the members of a judge on one trunk disagree about most is asked first, prompts and all, stage by stage
+like the active order; and, which nobody has, the four answers furthest apart by the truth. The curve of the random
+order, a line over the logarithm of the rankings, says how many random ones are worth as much.
 
 The form: of eight answers the best and the worst (`feedback.queue.ask: best_and_worst`), of all that there are or of
 those that the active order chooses among sixteen, against whole rankings of four chosen by nobody. An action of an

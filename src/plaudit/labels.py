@@ -51,7 +51,7 @@ SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class Asks(Protocol):
-    """What to ask about: one question for each task, those that teach most first, as the judgements so far have it."""
+    """What to ask: one question for each task, in the order in which they are asked, as the judgements so far have it."""
 
     def __call__(
         self, tasks: Sequence[Task], judgements: Sequence[Judgement], *, shown: int | None
@@ -312,7 +312,7 @@ class Labels:
         self.folder.say(f"round {index}: {_of(now)} judgements, by people")
 
     def _plan(self, index: int, asks: Asks) -> None:
-        """Put what is open in the order in which it teaches; people go on working meanwhile."""
+        """Have open tasks show what would teach the judge most; people go on working meanwhile."""
         judged = [j for j in self.desk.judgements(up_to_round=index) if why_useless(j) is None]
         share, seed = self.recipe.reward.held_out, self.recipe.seed
         rest, reserved = split_by_prompt(self.desk.open_rankings(index), share, seed, lambda task: task.prompt)

@@ -1,4 +1,4 @@
-"""An active order: what is asked follows from what was said, the held-out share is asked at random, stops change
+"""An active order: what is shown follows from what was said, the held-out share is asked at random, stops change
 nothing."""
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ class AtWork:
                 )
 
 
-def test_people_are_asked_in_the_order_in_which_it_teaches(
+def test_people_are_shown_what_a_judge_chose(
     tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = active(tmp_path, tiny_folder, annotators="people")
