@@ -51,7 +51,7 @@ SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class Asks(Protocol):
-    """What to ask: one question for each task, in the order in which they are asked, as the judgements so far have it."""
+    """What to ask: one question for each task, in the order of asking, as the judgements so far have it."""
 
     def __call__(
         self, tasks: Sequence[Task], judgements: Sequence[Judgement], *, shown: int | None
