@@ -154,7 +154,9 @@ class Disputed:
     def __init__(self, teacher: Teacher) -> None:
         self.teacher = teacher
 
-    def __call__(self, tasks: Sequence[Task], judgements: Sequence[Judgement], *, shown: int | None) -> list[Question]:
+    def __call__(
+        self, tasks: Sequence[Task], judgements: Sequence[Judgement], *, shown: int | None, count: int
+    ) -> list[Question]:
         judge = self.teacher.judge(judgements, members=MEMBERS)
         texts = [(prompt, response.text) for prompt, said in tasks for response in said]
         scores_BE = judge.by_member([prompt for prompt, _ in texts], [text for _, text in texts])[:, :, 0]

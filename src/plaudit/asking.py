@@ -7,7 +7,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from plaudit.data.formats import content_hash
 from plaudit.data.split import split_by_prompt
 from plaudit.feedback.collect import by_chance
 from plaudit.judges import PART, taught
@@ -36,12 +35,13 @@ class Asker:
         judgements: Sequence[Judgement],
         *,
         shown: int | None,
+        count: int,
     ) -> list[Question]:
-        """One question for each task, in an order of chance, after a judge was trained on these judgements."""
+        """Of each of the first `count` tasks what to show, after a judge was trained on these judgements."""
         recipe, trunk = self.workshop.recipe, self.workshop.trunk
         training, held_out = split_by_prompt(judgements, recipe.reward.held_out, recipe.seed, lambda j: j.prompt)
         if not training:  # there is no judge to ask
-            return by_chance(tasks, shown, recipe.seed)
+            return by_chance(tasks[:count], shown, recipe.seed)
         objectives = sorted({j.objective for j in judgements})
         members = max(recipe.reward.members, MEMBERS)
         with trunk.memory.kept(), Journal(self.folder / "judge", quiet=True) as journal:
@@ -49,14 +49,14 @@ class Asker:
             judge, figures = taught(
                 self.workshop, objectives, training, held_out, journal, seed=recipe.seed, members=members
             )
-            found = ask_next(scores_of(judge, tasks), shown=shown)
+            found = ask_next(scores_of(judge, tasks[:count]), shown=shown)
         trunk.remove_part(PART)
         with Journal(self.folder, quiet=True) as journal:
             journal.rewind(len(judgements) - 1)
             journal.log(len(judgements), {key: figures[key] for key in figures if key.startswith("held_out_")})
         if not any(one.gain > SAME for one in found):  # its members are one and the same
-            found = by_chance(tasks, shown, recipe.seed)
-        return sorted(found, key=lambda one: content_hash([recipe.seed, tasks[one.place][0].id]))
+            return by_chance(tasks[:count], shown, recipe.seed)
+        return found
 
 
 def scores_of(judge: RewardModel, tasks: Sequence[tuple[Prompt, Sequence[Response]]]) -> list[Tensor]:

@@ -51,10 +51,11 @@ SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class Asks(Protocol):
-    """What to ask: one question for each task, in the order of asking, as the judgements so far have it."""
+    """What to ask as the judgements so far have it, in the order of asking: `count` questions or more, unless there are
+    fewer tasks, which come in an order of chance."""
 
     def __call__(
-        self, tasks: Sequence[Task], judgements: Sequence[Judgement], *, shown: int | None
+        self, tasks: Sequence[Task], judgements: Sequence[Judgement], *, shown: int | None, count: int
     ) -> list[Question]: ...
 
 
@@ -120,6 +121,7 @@ class Labels:
         queue, many = self.recipe.feedback.queue, len(tasks)
         if queue.quota is not None:
             many = min(many, math.ceil(queue.quota / self.recipe.feedback.judgements_per_prompt))
+        if queue.quota is not None or queue.order == "active":
             tasks.sort(key=lambda task: content_hash([self.recipe.seed, task[0].id]))
         if queue.order == "random" or not tasks:
             chosen = [self._some(task) for task in tasks[:many]]
@@ -213,9 +215,10 @@ class Labels:
         chosen, reserved = split_by_prompt(left, share, seed, lambda task: task[0])
         at_random = min(len(reserved), round(upto * share) - round(done * share))
         at_random = max(at_random, upto - done - len(chosen))
-        questions = asks(chosen, judged, shown=shown) if judged else by_chance(chosen, shown, seed)
+        count = upto - done - at_random
+        questions = asks(chosen, judged, shown=shown, count=count) if judged else by_chance(chosen, shown, seed)
         found = [self._some(task) for task in reserved[:at_random]]
-        for one in questions[: upto - done - at_random]:
+        for one in questions[:count]:
             prompt, responses = chosen[one.place]
             found.append((prompt, [responses[i] for i in one.shown]))
         return [_shown(task) for task in found]
@@ -319,14 +322,17 @@ class Labels:
         chosen = [task for task in rest if not task.begun]
         if not chosen:
             return
-        shown = self.desk.settings().shown
-        questions = asks([(task.prompt, task.responses) for task in chosen], judged, shown=shown)
+        # People go on while the judge is trained: twice as many as come before it is asked again.
+        count = 2 * math.ceil(len(judged) * self.recipe.feedback.queue.again_after)
+        tasks = [(task.prompt, task.responses) for task in chosen]
+        shown = {one.place: one.shown for one in asks(tasks, judged, shown=self.desk.settings().shown, count=count)}
+        order = [*shown, *(place for place in range(len(chosen)) if place not in shown)]
         plan = [
-            Chosen(task=chosen[one.place].id, score=float(len(questions) - rank), shown=one.shown, reserved=False)
-            for rank, one in enumerate(questions)
+            Chosen(task=chosen[place].id, score=float(len(order) - rank), shown=shown.get(place), reserved=False)
+            for rank, place in enumerate(order)
         ]
         # What one person has judged comes first to the next: without that nobody could say how much people agree.
-        first = float(len(questions) + 1)
+        first = float(len(order) + 1)
         plan += [Chosen(task=task.id, score=first, shown=None, reserved=False) for task in rest if task.begun]
         plan += [Chosen(task=task.id, score=0.0, shown=None, reserved=True) for task in reserved]
         self.desk.plan(plan)

@@ -206,11 +206,14 @@ def test_people_are_shown_what_a_judge_chose(
     run(recipe, quiet=True)
     assert len(said(folder)) == 20
     assert len(plans) == 2  # after 9 and 15
-    for chosen in plans:
+    for chosen, chosen_for in zip(plans, (6, 10), strict=True):
         scores = [one.score for one in chosen if not one.reserved]
         assert scores == sorted(scores, reverse=True)
         assert len(set(scores)) == len(scores)
-        assert all(len(one.shown) == 2 for one in chosen if not one.reserved)
+        # For twice as many as come before it is asked again; the rest shows what it showed.
+        shown = [one.shown for one in chosen if not one.reserved]
+        assert [len(some or ()) for some in shown] == [2] * chosen_for + [0] * (len(shown) - chosen_for)
+        assert len(shown) > chosen_for
         assert any(one.reserved for one in chosen)
     asked = (folder / "round_0" / "asking" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in asked] == [6, 10]  # every third was skipped, and teaches nothing
