@@ -13,9 +13,9 @@ controls: what the members of a judge on one trunk disagree about most is asked 
 like the active order; and, which nobody has, the four answers furthest apart by the truth. The curve of the random
 order, a line over the logarithm of the rankings, says how many random ones are worth as much.
 
-The form: of eight answers the best and the worst (`feedback.queue.ask: best_and_worst`), of all that there are or of
-those that the active order chooses among sixteen, against whole rankings of four chosen by nobody. An action of an
-annotator is one choice: a ranking of four takes three of them, and the best and the worst of eight take two.
+The form: of the eight answers that there are the best and the worst (`feedback.queue.ask: best_and_worst`), or of nine
+that the active order chooses among sixteen, against whole rankings of four chosen by nobody. An action of an annotator
+is one choice: a ranking of four takes three of them, and the best and the worst of any number take two.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ WAYS = ("random", "active", "members", "wide")
 FORMS: dict[str, dict[str, Any]] = {
     "random": {},
     "ends": {"ask": "best_and_worst", "shown": None},
-    "active_ends": {"ask": "best_and_worst", "shown": 8, "order": "active"},
+    "active_ends": {"ask": "best_and_worst", "shown": 9, "order": "active"},
 }
 SAMPLED = {"active_ends": 16}
-"""Answers to each prompt, where there are more than eight of them to choose from."""
+"""Answers to each prompt, where they are more than ANSWERS."""
 PLOT = Path(__file__).parents[1] / "docs" / "images" / "active.svg"
 
 Task = tuple[Prompt, Sequence[Response]]
@@ -229,13 +229,13 @@ def policy(recipe: Recipe) -> Record:
 
 
 def policies_of(study: Study, seeds: Sequence[int], out: Path, *, quick: bool) -> None:
-    """What PPO makes of the judges of two budgets: of rankings chosen by nobody, by the active order, and of the best
-    and the worst of eight, as many choices each."""
+    """What PPO makes of the judges of two budgets: of rankings chosen by nobody, and of the best and the worst in the
+    active order, as many choices each."""
     budgets = (24, 40) if quick else BUDGETS[1:]
     found: dict[tuple[str, int], list[float]] = {}
-    for seed, way, budget in itertools.product(seeds, ("random", "active", "active_ends"), budgets):
+    for seed, way, budget in itertools.product(seeds, ("random", "active_ends"), budgets):
         judgements = budget * ACTIONS["random"] // ACTIONS[way]
-        queue = {"order": "active" if way == "active" else "random"} | FORMS.get(way, {}) | {"quota": judgements}
+        queue = {"order": "random"} | FORMS[way] | {"quota": judgements}
         changes = [f"name=seed_{seed}_{way}_ppo_{budget}", "evaluation.ceiling=null", *(SMALL_PPO if quick else [])]
         changes += [f"feedback.queue.{name}={'null' if value is None else value}" for name, value in queue.items()]
         changes += [f"sample.responses_per_prompt={SAMPLED.get(way, ANSWERS)}"]

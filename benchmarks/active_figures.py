@@ -27,7 +27,7 @@ LABELS = {
     "members": "the same by their deviation, prompts too",
     "wide": "furthest apart by the truth (nobody has it)",
     "ends": "best and worst of eight, chosen by nobody",
-    "active_ends": "best and worst of eight of sixteen, order: active",
+    "active_ends": "best and worst of nine of sixteen, order: active",
 }
 
 
