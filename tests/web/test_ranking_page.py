@@ -401,6 +401,7 @@ def test_a_lease_that_ran_out_and_was_given_away(serve: Serve, visit: Visit, cal
         join(site.desk, name)
     page = visit(site, name="ann", may_complain=True)
     first = token(page)
+    page.wait_for_load_state("networkidle")  # what her page asks for in advance would take the task once more
     real = site.desk.clock
     site.desk.clock = lambda: real() + timedelta(hours=2)
     ben = call(site, "ben")
