@@ -18,7 +18,6 @@ from plaudit.workshop import Workshop
 
 MEMBERS = 4
 """Of the judge that is asked, where the recipe has fewer: what a judge of one does not know, nobody can tell."""
-
 SAME = 1e-9
 """Nats up to which members are one and the same."""
 
