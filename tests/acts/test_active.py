@@ -134,11 +134,9 @@ def test_what_is_chosen_differs_from_chance_and_what_is_held_out_does_not(tmp_pa
     for one in held_out:
         drawn = labels.drawn(len(of_prompt[one.prompt.id]), 2, chosen.seed, one.prompt)
         assert [r.text for r in one.responses] == [of_prompt[one.prompt.id][i].text for i in drawn]
-    by_chance_too = [labels.drawn(len(of_prompt[one.prompt.id]), 2, chosen.seed, one.prompt) for one in asked]
+    drawn_too = [labels.drawn(len(of_prompt[one.prompt.id]), 2, chosen.seed, one.prompt) for one in asked]
     shown = [[r.text for r in one.responses] for one in asked]
-    at_random = [
-        [of_prompt[one.prompt.id][i].text for i in drawn] for one, drawn in zip(asked, by_chance_too, strict=True)
-    ]
+    at_random = [[of_prompt[one.prompt.id][i].text for i in drawn] for one, drawn in zip(asked, drawn_too, strict=True)]
     assert shown != at_random
     # Answers are chosen, prompts are not: they are the first of those that the judge may learn from.
     could = [prompt for prompt, _ in rows if len(of_prompt[prompt.id]) > 1]

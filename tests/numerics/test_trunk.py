@@ -56,8 +56,8 @@ def test_padding_on_either_side_changes_nothing(kind: str, side: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
 def test_logprobs_of_a_ragged_batch_equal_those_of_each_response_alone(kind: str, depth: int) -> None:
-    """At a temperature, adapter on, against log-softmaxes of the merged model in a loop. In float64, since float32 rounds
-    by more than the bound on some processors."""
+    """At a temperature, adapter on, against log-softmaxes of the merged model in a loop. In float64:
+    float32 rounds by more than the bound on some processors."""
     made = Trunk(tiny.model(kind).double(), depth)
     made.add_part("policy", "lora", rank=4, seed=1)
     made.part("policy").double()
