@@ -9,14 +9,15 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from bench import WORK, run_process, say
-from environments import python_of
+from environments import SOURCE, python_of
 from settings import QUICK, Scale
-from study import MOST_RATES, RATES, Record, Study, add_model, best_of, shown, t_interval, table, time_to, tuned
+from study import MOST_RATES, RATES, Record, Study, best_of, shown, t_interval, table, time_to, tuned
 
 TUNING_SEED = 100
 
@@ -32,6 +33,18 @@ class Contestant:
     options: Record = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What every contestant starts from: the model, prompts in a file, and the reward that is to be had."""
+
+    name: str
+    model: str
+    inputs: Path
+    reward: str
+    prompts: Record
+    """Of them, in figures."""
+
+
 def ours(depth: int, guess: float, name: str = "") -> Contestant:
     """Plaudit with adapters on the layers above a depth."""
     options = {"depth": "default", "split_depth": depth}
@@ -39,7 +52,6 @@ def ours(depth: int, guess: float, name: str = "") -> Contestant:
 
 
 def add_contest(parser: argparse.ArgumentParser, *, epochs: int) -> None:
-    add_model(parser)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds that are reported")
     parser.add_argument("--shares", type=float, nargs="+", default=list(RATES), help="of the guess: rates tried first")
     parser.add_argument("--most-rates", type=int, default=MOST_RATES, help="tried where the best is at the grid's edge")
@@ -55,38 +67,47 @@ def add_contest(parser: argparse.ArgumentParser, *, epochs: int) -> None:
     parser.add_argument("--levels", type=float, nargs="+", help="rewards to be reached (default: see the summary)")
 
 
-class Contest:
-    """Contestants on the same prompts with the same sizes. `run` is done once for each of its settings."""
+def scale_of(arguments: argparse.Namespace) -> Scale:
+    quick = arguments.quick
+    return Scale(
+        dtype="float32",
+        batch=8 if quick else arguments.batch,
+        prompt=QUICK.prompt if quick else arguments.prompt,
+        response=QUICK.response if quick else arguments.response,
+        micro_batch=8 if quick else min(arguments.micro_batch, arguments.batch),
+        epochs=2 if quick else arguments.epochs,
+        updates=4 if quick else arguments.updates,
+    )
 
-    def __init__(self, study: Study, model: str, arguments: argparse.Namespace) -> None:
-        self.study, self.model, self.arguments = study, model, arguments
-        quick = arguments.quick
-        self.scale = Scale(
-            dtype="float32",
-            batch=8 if quick else arguments.batch,
-            prompt=QUICK.prompt if quick else arguments.prompt,
-            response=QUICK.response if quick else arguments.response,
-            micro_batch=8 if quick else min(arguments.micro_batch, arguments.batch),
-            epochs=2 if quick else arguments.epochs,
-            updates=4 if quick else arguments.updates,
-        )
+
+def real_course(study: Study, model: str, arguments: argparse.Namespace) -> Callable[[int], Course]:
+    """A model folder, one course for all seeds: friendly answers to people's first messages where there are data."""
+    data = None if arguments.data is None or arguments.quick else str(arguments.data.resolve())
+    inputs, scale = WORK / f"{study.path.stem}.prompts.json", scale_of(arguments)
+    sizes = {"count": scale.batch * scale.updates, "longest": scale.prompt, "data": data}
+    prompts = run_process("learning", {"side": "inputs", "model": model, "inputs_to": str(inputs), **sizes})
+    reward = "even" if data is None else "friendly"
+    course = Course(name=model.rsplit("/", 1)[-1], model=model, inputs=inputs, reward=reward, prompts=prompts)
+    return lambda _seed: course
+
+
+class Contest:
+    """Contestants on the same course, seed by seed. `run` is done once for each of its settings."""
+
+    def __init__(self, study: Study, course_of: Callable[[int], Course], arguments: argparse.Namespace) -> None:
+        self.study, self.course_of, self.arguments = study, course_of, arguments
+        self.scale = scale_of(arguments)
         self.window = min(arguments.window, self.scale.updates)
-        self.inputs = WORK / f"{study.path.stem}.prompts.json"
-        data = None if arguments.data is None or quick else str(arguments.data.resolve())
-        self.reward = "even" if data is None else "friendly"
-        count = self.scale.batch * self.scale.updates
-        sizes = {"count": count, "longest": self.scale.prompt, "data": data}
-        task = {"side": "inputs", "model": model, "inputs_to": str(self.inputs), **sizes}
-        self.prompts = run_process("learning", task)
 
     def run(self, one: Contestant, rate: float, seed: int) -> Record:
-        model = self.model.rsplit("/", 1)[-1]
-        shared = {"scale": asdict(self.scale), "kl": self.arguments.kl, "reward": self.reward, "rate": rate}
-        settings = {"contestant": one.name, "seed": seed, "model": model, **shared, **one.options}
+        course = self.course_of(seed)
+        shared = {"scale": asdict(self.scale), "kl": self.arguments.kl, "reward": course.reward, "rate": rate}
+        settings = {"contestant": one.name, "seed": seed, "model": course.name, **shared, **one.options}
 
         def measure() -> Record:
-            task = {"side": "ppo", "model": self.model, "inputs": str(self.inputs), "run": seed, **shared}
-            options = {"python": python_of(one.trl)} if one.trl else {}
+            task = {"side": "ppo", "model": course.model, "inputs": str(course.inputs), "run": seed, **shared}
+            # Where Plaudit is not installed, its world is read from here.
+            options = {"python": python_of(one.trl), "first_path": SOURCE} if one.trl else {}
             made = run_process(one.module, task | one.options, **options)
             last = made["rewards"][-1]
             say(f"{one.name}  rate {rate:.2g}  seed {seed}: reward {last:.3f} after {sum(made['seconds']):.0f} s")
@@ -116,7 +137,7 @@ class Contest:
         start = statistics.mean(run["rewards"][0] for found in runs.values() for run in found)
         levels = self.arguments.levels or self.levels(runs, start)
         summary: Record = {"seeds": seeds, "start": start, "levels": levels, "baseline": baseline}
-        summary |= {"prompts": self.prompts, "window": self.window, "contestants": {}}
+        summary |= {"prompts": self.course_of(seeds[0]).prompts, "window": self.window, "contestants": {}}
         for one in contestants:
             summary["contestants"][one.name] = rates[one.name] | self.against(runs, one.name, baseline, levels)
         return summary

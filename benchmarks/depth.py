@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench import WORK, say
-from curves import TUNING_SEED, Contest, add_contest, contest_table, ours
-from study import RATES, Record, Study, model_of, shown, t_interval, table, tuned
+from curves import TUNING_SEED, Contest, add_contest, contest_table, ours, real_course
+from study import RATES, Record, Study, add_model, model_of, shown, t_interval, table, tuned
 
 from plaudit import Chat, Recipe, RewardModel, Trunk, generate, load_recipe, ppo, run_act
 from plaudit.evaluation.truth import score
@@ -217,7 +217,8 @@ def model(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
     if len(rates) != len(arguments.depths):
         parser.error(f"--rates has {len(rates)} numbers, --depths {len(arguments.depths)}: give one for each")
     contestants = [ours(depth, rate) for depth, rate in zip(arguments.depths, rates, strict=True)]
-    study.conclude("model", Contest(study, folder, arguments).hold(contestants, contestants[0].name))
+    contest = Contest(study, real_course(study, folder, arguments), arguments)
+    study.conclude("model", contest.hold(contestants, contestants[0].name))
     print(contest_table(study.content["summary"]["model"]))
 
 
@@ -230,6 +231,7 @@ def main() -> None:
     first.add_argument("--out", type=Path, default=Path("runs/depth"))
     first.add_argument("--quick", action="store_true", help="tiny sizes")
     second = kinds.add_parser("model", help="a model folder and a scripted reward")
+    add_model(second)
     add_contest(second, epochs=2)
     second.add_argument("--depths", type=int, nargs="+", default=[0, 10, 20, 25], help="the first is the baseline")
     second.add_argument("--rates", type=float, nargs="+", help="a guessed learning rate for each depth")

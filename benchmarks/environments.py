@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 ROOM = Path(__file__).parent / ".peers"
+SOURCE = Path(__file__).resolve().parent.parent / "src"
 COMMON = ("torch==2.13.0", "transformers>=5,<6", "datasets", "peft", "accelerate", "pandas")
 
 

@@ -68,29 +68,33 @@ class EndlessChat(TokenChat):
 
 
 class Scripted:
-    """A scripted reward by its name, as a `RewardFunction`."""
+    """A scripted reward by its name, as a `RewardFunction` of prompts that are ids in digits."""
 
     objectives = ("scripted",)
 
-    def __init__(self, name: str) -> None:
-        self.score = REWARDS[name]
+    def __init__(self, task: dict[str, Any]) -> None:
+        self.score = REWARDS[task["reward"]]
+        self.questions = dict(zip(map(text_of, task["prompts"]), task["questions"], strict=True))
 
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> torch.Tensor:
-        return torch.tensor([[self.score(text)] for text in responses])
+        asked = (self.questions[prompt.messages[-1].content] for prompt in prompts)
+        return torch.tensor([[self.score(question, text)] for question, text in zip(asked, responses, strict=True)])
 
 
 def inputs(task: dict[str, Any]) -> dict[str, Any]:
-    """Prompts as ids, drawn once for all sides, and the ids that end and pad an answer."""
+    """Prompts as ids and as what they ask, drawn once for all sides, and the ids that end and pad an answer."""
     chat, longest = load_chat(task["model"]), task["longest"]
     if task["data"]:
         read = read_prompts(Path(task["data"]) / "prompts" / "hh_first_turn.train.jsonl.gz").items
         order = np.random.default_rng(0).permutation(len(read))
-        fitting = (ids for i in order if len(ids := chat.prompt_ids(read[i])) <= longest)
-        prompts = [ids for ids, _ in zip(fitting, range(task["count"]), strict=False)]
+        fitting = ((ids, read[i]) for i in order if len(ids := chat.prompt_ids(read[i])) <= longest)
+        drawn = [both for both, _ in zip(fitting, range(task["count"]), strict=False)]
+        prompts, questions = [ids for ids, _ in drawn], [prompt.messages[-1].content for _, prompt in drawn]
     else:
         prompts = random_prompts(task["count"], longest, AutoConfig.from_pretrained(task["model"]).vocab_size)
+        questions = [""] * len(prompts)
     ends = {"eos_id": chat.eos_ids[0], "pad_id": pad_unlike(chat.eos_ids[0], chat)}
-    Path(task["inputs_to"]).write_text(json.dumps({"prompts": prompts, **ends}))
+    Path(task["inputs_to"]).write_text(json.dumps({"prompts": prompts, "questions": questions, **ends}))
     return {"prompts": len(prompts), "mean_tokens": sum(map(len, prompts)) / len(prompts)}
 
 
@@ -116,7 +120,7 @@ def act_three(task: dict[str, Any]) -> dict[str, Any]:
     synchronise()
     began = perf_counter()
     with suppress(Enough):
-        ppo(trunk, chat, Scripted(task["reward"]), prompts, config, seed=task["run"], journal=journal, folder=folder)
+        ppo(trunk, chat, Scripted(task), prompts, config, seed=task["run"], journal=journal, folder=folder)
     steps = journal.steps
     phases = [{k.removeprefix("seconds/"): v for k, v in s.items() if k.startswith("seconds/")} for s in steps]
     return {

@@ -24,11 +24,14 @@ class Scripted(nn.Module):
     def __init__(self, task: dict[str, Any]) -> None:
         super().__init__()
         self.tokenizer = AutoTokenizer.from_pretrained(task["model"])
-        self.score_of = REWARDS[task["reward"]]
+        self.score_of, self.pad_id = REWARDS[task["reward"]], task["pad_id"]
+        self.questions = dict(zip(map(tuple, task["prompts"]), task["questions"], strict=True))
 
-    def scores(self, responses_BT: Tensor) -> Tensor:
+    def scores(self, queries_BP: Tensor, responses_BT: Tensor) -> Tensor:
         texts = self.tokenizer.batch_decode(responses_BT, skip_special_tokens=True)
-        return torch.tensor([self.score_of(text) for text in texts], device=responses_BT.device)
+        asked = (self.questions[tuple(i for i in ids if i != self.pad_id)] for ids in queries_BP.tolist())
+        scores = [self.score_of(question, text) for question, text in zip(asked, texts, strict=True)]
+        return torch.tensor(scores, device=responses_BT.device)
 
 
 def ppo(task: dict[str, Any]) -> dict[str, Any]:
@@ -61,7 +64,7 @@ def score_by_text() -> None:
     def scripted(model: nn.Module, sequences: Tensor, pad_id: int, begin: int) -> tuple[Tensor, Tensor, Tensor]:
         if not isinstance(model, Scripted):
             return get_reward(model, sequences, pad_id, begin)
-        scores_B = model.scores(sequences[:, begin:])
+        scores_B = model.scores(sequences[:, :begin], sequences[:, begin:])
         return scores_B, scores_B, scores_B
 
     ppo_trainer.get_reward = scripted
