@@ -31,7 +31,14 @@ from study import Record, Study, add_model, model_of, shown
 
 from plaudit import Recipe, RewardModel, load_recipe, train_judge
 from plaudit.data.split import split_by_prompt
-from plaudit.evaluation.calibration import Differences, calibration_error, error_of_a_perfect_judge, nll, scaled
+from plaudit.evaluation.calibration import (
+    Differences,
+    best_temperature,
+    calibration_error,
+    error_of_a_perfect_judge,
+    nll,
+    scaled,
+)
 from plaudit.evaluation.judge import Heard, hear, judge_figures
 from plaudit.evaluation.judge_report import judged_pairs
 from plaudit.evaluation.pairs import pair_outcomes
@@ -220,10 +227,11 @@ def less(rankings: Sequence[Judgement], mine: Rows, theirs: Rows) -> Record:
 
 def means_it(rankings: Sequence[Judgement], part: Record, stage: str, objective: str, seed: int) -> Record:
     """Calibration. The judge of each half has temperatures of its own, found on other prompts than they are used on.
-    `centred` are chances by the judge's scores, `raw` those before its 0 and 1 are set."""
+    `centred` are chances by the judge's scores, `raw` those before its 0 and 1 are set; `in hindsight` has the
+    temperatures that fit the tested pairs themselves best: nobody could scale better."""
     halves = split_by_prompt(range(len(rankings)), 0.5, seed, lambda i: rankings[i].prompt)
     scores = rows_of(part["scores"][stage], rankings)
-    joined: dict[str, list[Differences]] = {"centred": [], "raw": [], "scaled": []}
+    joined: dict[str, list[Differences]] = {"centred": [], "raw": [], "scaled": [], "in hindsight": []}
     for half, scale in zip(halves, part["scales"][stage], strict=True):
         own = [i for i in half if rankings[i].objective == objective]
         heard = [Heard(scores_K=[*scores[i]], members_KE=np.array(scores[i])[:, None], strange_K=None) for i in own]
@@ -236,6 +244,7 @@ def means_it(rankings: Sequence[Judgement], part: Record, stage: str, objective:
         joined["centred"].append(differences)
         joined["raw"].append(differences.at(1 / scale[objective]))
         joined["scaled"].append(scaled(differences, seed=seed))
+        joined["in hindsight"].append(differences.at(best_temperature(differences)))
     found: Record = {}
     costs: Record = {}
     for name, parts in joined.items():
@@ -250,7 +259,9 @@ def means_it(rankings: Sequence[Judgement], part: Record, stage: str, objective:
         found[name]["nll"] = mean_interval(costs[name], groups=pairs.prompts).as_dict()
     prompts = [prompt for one in joined["scaled"] for prompt in one.prompts]
     for name in ("centred", "raw"):
-        found[name]["scaled less this"] = paired_difference(costs["scaled"], costs[name], groups=prompts).as_dict()
+        for one in ("scaled", "in hindsight"):
+            less_this = paired_difference(costs[one], costs[name], groups=prompts)
+            found[name][f"{one} less this"] = less_this.as_dict()
     return found
 
 
