@@ -31,6 +31,9 @@ from plaudit.rl.ppo import ppo
 from plaudit.sft import train as sft
 from plaudit.types import Demonstration, Prompt
 
+NO_TOKEN = 2**31 - 1
+"""Beyond every vocabulary."""
+
 
 class SpokenChat(TokenChat):
     """Prompts are token ids in digits, equal for all sides; what the model says is text, which is scored."""
@@ -40,12 +43,12 @@ class SpokenChat(TokenChat):
 
 
 class Unsaid(tuple[int, ...]):
-    """Ids that no token has; its first one, with which an answer is closed where a judge reads it, is `closing`."""
+    """An id that no token has; where a judge reads an answer, it is closed with `closing` instead."""
 
     closing: int
 
     def __new__(cls, closing: int) -> Unsaid:
-        made = super().__new__(cls, (-1,))
+        made = super().__new__(cls, (NO_TOKEN,))
         made.closing = closing
         return made
 

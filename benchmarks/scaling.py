@@ -71,10 +71,6 @@ def sweep(study: Study, model: str, scales: Sequence[Scale], runs: int) -> Recor
     tokens = [scale.batch * (scale.prompt + scale.response) for scale in scales]
     seconds = [statistics.median(record["value"] for record in found[scale]) for scale in scales]
     line: Any = linregress(tokens, seconds)
-    power: Any = linregress(np.log(tokens), np.log(seconds))
-    half = float(student.ppf(0.975, len(tokens) - 2) * power.stderr) if len(tokens) > 2 else None
-    exponent = float(power.slope)
-    ends = {"low": exponent - half, "high": exponent + half} if half is not None else {"low": None, "high": None}
     return {
         "sizes": [{"batch": scale.batch, "response": scale.response} for scale in scales],
         "tokens": tokens,
@@ -85,8 +81,18 @@ def sweep(study: Study, model: str, scales: Sequence[Scale], runs: int) -> Recor
         "milliseconds_per_token": float(line.slope) * 1000,
         "seconds_at_zero": float(line.intercept),
         "r_squared": float(line.rvalue) ** 2,
-        "exponent": {"value": exponent, **ends},
+        "exponent": exponent_of(tokens, seconds),
+        "exponent_of_answers": exponent_of([scale.batch * scale.response for scale in scales], seconds),
     }
+
+
+def exponent_of(tokens: Sequence[int], seconds: Sequence[float]) -> Record:
+    """e of seconds ~ tokens^e, with its 95 % interval."""
+    power: Any = linregress(np.log(tokens), np.log(seconds))
+    exponent = float(power.slope)
+    half = float(student.ppf(0.975, len(tokens) - 2) * power.stderr) if len(tokens) > 2 else None
+    ends = {"low": exponent - half, "high": exponent + half} if half is not None else {"low": None, "high": None}
+    return {"value": exponent, **ends}
 
 
 def plot(summary: Record, path: Path) -> None:
@@ -122,8 +128,9 @@ def scaling_table(summary: Record) -> str:
             cells = [f"batch {size['batch']}, answers of {size['response']}", str(count), f"{seconds:.2f}"]
             rows.append([*cells, f"{1000 * seconds / count:.2f}", f"{memory:.2f}"])
     lines = [
-        f"{name}: exponent {shown(one['exponent'])}, R² of the line {one['r_squared']:.4f}, "
-        f"{one['milliseconds_per_token']:.2f} ms per token and {one['seconds_at_zero']:.2f} s besides"
+        f"{name}: tokens^{shown(one['exponent'])}, answers' tokens^{shown(one['exponent_of_answers'])}, R² of the line "
+        f"{one['r_squared']:.4f}, {one['milliseconds_per_token']:.2f} ms per token and {one['seconds_at_zero']:.2f} s "
+        "besides"
         for name, one in summary["sweeps"].items()
     ]
     return "\n\n".join([table(["", "tokens", "s/update", "ms/token", "GB"], rows), "\n".join(lines)])
