@@ -82,15 +82,15 @@ def options(teacher: Teacher, learned: Sequence[Judgement], true: Sequence[Judge
     seconds = cost(judges["pairs"], judges[f"{MEMBERS} members"], true)
     accuracy: dict[str, float] = {}
 
-    def measure(name: str, judge: RewardFunction) -> None:
+    def note(name: str, judge: RewardFunction) -> None:
         rows = [one.scores_K for one in hear(judge, true)]
         accuracy[name] = pair_accuracy(pair_outcomes(true, rows), resamples=100).value
         say(f"seed {teacher.recipe.seed}  {name}: {accuracy[name]:.3f}")
 
     for name, judge in judges.items():
-        measure(name, judge)
+        note(name, judge)
     # When all others are measured: it changes the first of them.
-    measure(f"weights of {TRAININGS} averaged", averaged(trained))
+    note(f"weights of {TRAININGS} averaged", averaged(trained))
     return {"accuracy": accuracy, "scoring_cost_of_members": seconds}
 
 
