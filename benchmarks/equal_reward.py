@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ WORLD_SIZES = {"batch": 96, "response": 40, "updates": 50, "micro_batch": 24}
 SMALL = ["sft.examples=64", "ppo.prompts_per_step=8", "ppo.steps=4"]
 
 
-def world_courses(out: Path, *, quick: bool) -> Any:
+def world_courses(out: Path, *, quick: bool) -> Callable[[int], Course]:
     """By seed: the demo's SFT model, and its prompts of PPO."""
 
     @cache
