@@ -64,6 +64,8 @@ OCCASION = -3_000_000
 
 Choose = Callable[[RewardModel, list[Judgement]], list[Judgement]]
 Rows = Sequence[Sequence[float]]
+Ways = Mapping[str, Differences]
+"""The same pairs by several temperatures."""
 
 
 class Bench:
@@ -211,10 +213,11 @@ def figures(task: str, rankings: Sequence[Judgement], parts: Mapping[int, Mappin
             one |= {name: less(every, rows, other) for name, other in others.items()}
             one["tokens"] = [part[arm]["tokens"] for part in parts.values()]
             if task == "hh":
-                one["calibration"] = {
-                    f"seed {seed}": means_it(rankings, part[arm], stage, objective, seed)
-                    for seed, part in parts.items()
-                }
+                ways = {s: ways_to_mean(rankings, part[arm], stage, objective, s) for s, part in parts.items()}
+                one["calibration"] = {f"seed {seed}": means_it(theirs, seed) for seed, theirs in ways.items()}
+                one["calibration"]["all seeds"] = gained(
+                    {name: joined([theirs[name] for theirs in ways.values()]) for name in ways[next(iter(ways))]}
+                )
     return found
 
 
@@ -225,13 +228,13 @@ def less(rankings: Sequence[Judgement], mine: Rows, theirs: Rows) -> Record:
     return paired_difference(*right, groups=[pair.prompt for pair in both[0]]).as_dict()
 
 
-def means_it(rankings: Sequence[Judgement], part: Record, stage: str, objective: str, seed: int) -> Record:
-    """Calibration. The judge of each half has temperatures of its own, found on other prompts than they are used on.
-    `centred` are chances by the judge's scores, `raw` those before its 0 and 1 are set; `in hindsight` has the
+def ways_to_mean(rankings: Sequence[Judgement], part: Record, stage: str, objective: str, seed: int) -> Ways:
+    """The pairs at several temperatures. The judge of each half has its own, found on other prompts than they are used
+    on. `centred` are chances by the judge's scores, `raw` those before its 0 and 1 are set; `in hindsight` has the
     temperatures that fit the tested pairs themselves best: nobody could scale better."""
     halves = split_by_prompt(range(len(rankings)), 0.5, seed, lambda i: rankings[i].prompt)
     scores = rows_of(part["scores"][stage], rankings)
-    joined: dict[str, list[Differences]] = {"centred": [], "raw": [], "scaled": [], "in hindsight": []}
+    ways: dict[str, list[Differences]] = {"centred": [], "raw": [], "scaled": [], "in hindsight": []}
     for half, scale in zip(halves, part["scales"][stage], strict=True):
         own = [i for i in half if rankings[i].objective == objective]
         heard = [Heard(scores_K=[*scores[i]], members_KE=np.array(scores[i])[:, None], strange_K=None) for i in own]
@@ -241,28 +244,41 @@ def means_it(rankings: Sequence[Judgement], part: Record, stage: str, objective:
             first_wins_M=np.array([0.5 if pair.tied else 1.0 for pair in pairs]),
             prompts=[pair.prompt for pair in pairs],
         )
-        joined["centred"].append(differences)
-        joined["raw"].append(differences.at(1 / scale[objective]))
-        joined["scaled"].append(scaled(differences, seed=seed))
-        joined["in hindsight"].append(differences.at(best_temperature(differences)))
-    found: Record = {}
-    costs: Record = {}
-    for name, parts in joined.items():
-        pairs = Differences(
-            differences_M=np.concatenate([one.differences_M for one in parts]),
-            first_wins_M=np.concatenate([one.first_wins_M for one in parts]),
-            prompts=[prompt for one in parts for prompt in one.prompts],
-        )
-        costs[name] = nll(pairs)
+        ways["centred"].append(differences)
+        ways["raw"].append(differences.at(1 / scale[objective]))
+        ways["scaled"].append(scaled(differences, seed=seed))
+        ways["in hindsight"].append(differences.at(best_temperature(differences)))
+    return {name: joined(parts) for name, parts in ways.items()}
+
+
+def joined(parts: Sequence[Differences]) -> Differences:
+    return Differences(
+        differences_M=np.concatenate([one.differences_M for one in parts]),
+        first_wins_M=np.concatenate([one.first_wins_M for one in parts]),
+        prompts=[prompt for one in parts for prompt in one.prompts],
+    )
+
+
+def means_it(ways: Ways, seed: int) -> Record:
+    """Calibration of each."""
+    found = gained(ways)
+    for name, pairs in ways.items():
         ece, limit = calibration_error(pairs), error_of_a_perfect_judge(pairs, seed=seed)
-        found[name] = {"ece": ece, "ece_of_a_perfect_judge": limit, "inside": ece <= limit}
-        found[name]["nll"] = mean_interval(costs[name], groups=pairs.prompts).as_dict()
-    prompts = [prompt for one in joined["scaled"] for prompt in one.prompts]
-    for name in ("centred", "raw"):
-        for one in ("scaled", "in hindsight"):
-            less_this = paired_difference(costs[one], costs[name], groups=prompts)
-            found[name][f"{one} less this"] = less_this.as_dict()
+        about: Record = {"ece": ece, "ece_of_a_perfect_judge": limit, "inside": ece <= limit}
+        about["nll"] = mean_interval(nll(pairs), groups=pairs.prompts).as_dict()
+        found[name] = about | found.get(name, {})
     return found
+
+
+def gained(ways: Ways) -> Record:
+    """What a temperature changes in the likelihood's cost, pair by pair; all pairs of a prompt are one group."""
+    return {
+        name: {
+            f"{one} less this": paired_difference(nll(ways[one]), nll(ways[name]), groups=ways[name].prompts).as_dict()
+            for one in ("scaled", "in hindsight")
+        }
+        for name in ("centred", "raw")
+    }
 
 
 def lines_of(summary: Record, path: str) -> list[str]:
