@@ -191,7 +191,9 @@ def checked_sft(task: dict[str, Any]) -> dict[str, Any]:
     )
     testing = sft.prepare(trunk, [chat.encode(d.prompt, d.response) for d in held])
     clock = StoppedClock(
-        lambda: {"loss": sft.evaluate(trunk, testing, config)}, every=task["every"], last=steps_of(task, rows)
+        lambda: {"loss": sft.evaluate(trunk, testing, config.tokens_per_microbatch)},
+        every=task["every"],
+        last=steps_of(task, rows),
     )
     journal = Checked(Path(task["folder"]), clock)
     clock.start()
@@ -209,7 +211,10 @@ def checked_reward(task: dict[str, Any]) -> dict[str, Any]:
     testing = reward.prepare(judge, plain, held)
 
     def check() -> dict[str, float]:
-        return {k.removeprefix("held_out_"): v for k, v in reward.evaluate(judge, plain, testing, config).items()}
+        return {
+            k.removeprefix("held_out_"): v
+            for k, v in reward.evaluate(judge, plain, testing, config.tokens_per_microbatch).items()
+        }
 
     clock = StoppedClock(check, every=task["every"], last=steps_of(task, rows))
     journal = Checked(Path(task["folder"]), clock)

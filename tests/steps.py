@@ -69,6 +69,7 @@ def rolled_out(
         seed=0,
         step=step,
         phases=Phases(),
+        limits=learner.limits,
     )
 
 

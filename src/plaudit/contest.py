@@ -88,18 +88,24 @@ class Contest:
         trunk, asked = self.workshop.trunk, [torch.tensor(self.workshop.chat.prompt_ids(p)) for p in prompts]
         tokens = [torch.tensor(one.tokens) for one in said]
         bundles = [bundle(ids, [own[:-1]]) for ids, own in zip(asked, tokens, strict=True)]
-        sums = [0.0] * len(said)
-        for rows in token_budget_batches([len(one) for one in bundles], trunk.tokens_per_batch):
-            with torch.no_grad():
-                found_N, _ = token_logprobs(
+
+        @torch.no_grad()
+        def reference(tokens_per_batch: int) -> dict[int, float]:
+            found: dict[int, float] = {}
+            for rows in token_budget_batches([len(one) for one in bundles], tokens_per_batch):
+                logprobs_N, _ = token_logprobs(
                     predicting_states(trunk, [bundles[r] for r in rows], part=None),
                     torch.cat([tokens[r] for r in rows]).to(trunk.device),
                     trunk.head(None),
                     temperature=self.sampling.temperature,
                     top_p=self.sampling.top_p,
                 )
-            for r, reference in zip(rows, found_N.cpu().split([len(tokens[r]) for r in rows]), strict=True):
-                sums[r] = sum(said[r].logprobs) - float(reference.sum())
+                lengths = [len(tokens[r]) for r in rows]
+                found |= zip(rows, (float(own.sum()) for own in logprobs_N.cpu().split(lengths)), strict=True)
+            return found
+
+        before = trunk.reading.run(reference, where="reading how likely the reference finds what was said")
+        sums = [sum(one.logprobs) - before[row] for row, one in enumerate(said)]
         groups = [prompt.id for prompt in prompts]
         return mean_interval(sums, groups=groups, resamples=self.recipe.evaluation.resamples, seed=self.recipe.seed)
 

@@ -11,6 +11,7 @@ import torch
 
 from plaudit.data.chat import Chat
 from plaudit.material import Material
+from plaudit.models.fitting import sampled_rows
 from plaudit.models.fused import decoder_of
 from plaudit.models.generate import Generated, generate, sample_key
 from plaudit.models.loading import check_model_path, load_causal_lm
@@ -105,17 +106,22 @@ class Workshop:
             times[prompt.id] = times.get(prompt.id, -1) + 1
             keys.append(sample_key(sampling.seed, occasion, prompt.id, times[prompt.id]))
         tokens = [self.chat.prompt_ids(p) for p in prompts]
-        with journal.bar("sampling", len(prompts)) as advance:
-            return generate(
-                decoder_of(model, None if model.dtype == self.decoding_dtype else self.decoding_dtype),
-                tokens,
-                keys,
-                sampling,
-                eos_ids=self.chat.eos_ids,
-                stopped=self.chat.stopper(sampling.stop),
-                batch_size=batch_size,
-                on_progress=advance,
-            )
+        decoder = decoder_of(model, None if model.dtype == self.decoding_dtype else self.decoding_dtype)
+
+        def attempt(rows: int) -> list[Generated]:
+            with journal.bar("sampling", len(prompts)) as advance:
+                return generate(
+                    decoder,
+                    tokens,
+                    keys,
+                    sampling,
+                    eos_ids=self.chat.eos_ids,
+                    stopped=self.chat.stopper(sampling.stop),
+                    batch_size=rows,
+                    on_progress=advance,
+                )
+
+        return sampled_rows(batch_size, journal.say).run(attempt, where="sampling")
 
     def complete(self, model: PreTrainedModel, texts: Sequence[str]) -> list[str]:
         """Greedy continuations of plain text."""

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 import tiny
+from plaudit.models.fitting import micro_batches
 from plaudit.models.fused import FusedDecoder
 from plaudit.models.generate import Generated, generate, sample_key
-from plaudit.models.optimization import MicroBatches
 from plaudit.models.sequences import bundle, last_states, predicting_states, run_lower
 from plaudit.models.trunk import Trunk
 from plaudit.progress import Journal
@@ -174,7 +174,7 @@ def test_memory_that_runs_out_halves_the_micro_batch() -> None:
         torch.empty(int(tokens / 4096 * total), dtype=torch.uint8, device="cuda")
         return tokens
 
-    micro = MicroBatches(8192)
+    micro = micro_batches(8192)
     assert micro.run(attempt, drop=lambda: None, where="here") in (1024, 2048)
     assert asked[:3] == [8192, 4096, 2048]
-    assert micro.tokens == asked[-1]
+    assert micro.count == asked[-1]

@@ -14,10 +14,20 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 import tiny
+from plaudit.data.chat import Chat
 from plaudit.models.trunk import Trunk
 from plaudit.progress import Journal
 from plaudit.recipe import DPO, Adapter, Optimizer
-from plaudit.rl.dpo import Preference, batch_gradients, cost, dpo, evaluate, prepare, response_logratios
+from plaudit.rl.dpo import (
+    Preference,
+    add_reference,
+    batch_gradients,
+    cost,
+    dpo,
+    evaluate,
+    prepare,
+    response_logratios,
+)
 from plaudit.types import InputError, Judgement
 
 LORA = Adapter(rank=4, alpha=8.0)
@@ -39,6 +49,12 @@ def moved(split_depth: int = 0) -> Trunk:
     trunk.add_part("policy", "lora", rank=4, alpha=8.0, seed=0)
     tiny.move(trunk, "policy")
     return trunk
+
+
+def prepared_with(trunk: Trunk, chat: Chat, some: Sequence[Judgement], weights: dict[str, float]) -> list[Preference]:
+    found = prepare(trunk, chat, some, CONFIG, weights)
+    add_reference(trunk, found, 4096)
+    return found
 
 
 def test_a_pair_by_hand() -> None:
@@ -89,7 +105,7 @@ def test_logratios_are_those_of_two_whole_models_in_float64(split_depth: int) ->
         said = range(encoded.num_prompt, len(encoded.tokens))
         return sum(float(logprobs[place - 1, encoded.tokens[place]]) for place in said)
 
-    found = response_logratios(trunk, prepare(trunk, chat, ranked, CONFIG, {}), part="policy")
+    found = response_logratios(trunk, prepared_with(trunk, chat, ranked, {}), part="policy")
     for one, ratios_K in zip(ranked, found, strict=True):
         for response, ratio in zip(one.responses, ratios_K.tolist(), strict=True):
             expected = logprob(merged, one, response.text) - logprob(reference, one, response.text)
@@ -106,7 +122,7 @@ def test_what_nobody_compared_is_not_compared_here() -> None:
 
 def test_micro_batches_change_no_gradient() -> None:
     trunk, chat = moved(), tiny.chat()
-    prepared = prepare(trunk, chat, judgements(7), CONFIG, {})
+    prepared = prepared_with(trunk, chat, judgements(7), {})
 
     def gradients(budget: int) -> tuple[dict[str, float], list[Tensor]]:
         for parameter in trunk.part("policy").parameters():
@@ -120,7 +136,7 @@ def test_micro_batches_change_no_gradient() -> None:
         assert others == pytest.approx(figures, abs=1e-5)
         for a, b in zip(found, expected, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
-    tested = evaluate(trunk, prepared, CONFIG)
+    tested = evaluate(trunk, prepared, CONFIG, 4096)
     assert tested["held_out_loss"] == pytest.approx(figures["loss"], abs=1e-5)
 
 
@@ -172,12 +188,12 @@ def test_accuracy_is_that_of_all_pairs_and_of_the_order_that_is_aimed_at() -> No
     trunk, chat = moved(), tiny.chat()
     short, long = judgements(1)[0], judgements(3)[2]
     short = tiny.judgement(short.prompt, [r.text for r in short.responses[:2]], [[0], [1]])
-    one, other = (evaluate(trunk, prepare(trunk, chat, [j], CONFIG, {}), CONFIG) for j in (short, long))
+    one, other = (evaluate(trunk, prepared_with(trunk, chat, [j], {}), CONFIG, 4096) for j in (short, long))
     if one["held_out_accuracy"] == other["held_out_accuracy"]:
         short = tiny.judgement(short.prompt, [r.text for r in short.responses], [[1], [0]])
         one = {"held_out_accuracy": 1 - one["held_out_accuracy"]}
-    both = evaluate(trunk, prepare(trunk, chat, [short, long], CONFIG, {}), CONFIG)["held_out_accuracy"]
+    both = evaluate(trunk, prepared_with(trunk, chat, [short, long], {}), CONFIG, 4096)["held_out_accuracy"]
     assert both == pytest.approx((one["held_out_accuracy"] + 3 * other["held_out_accuracy"]) / 4)
     assert one["held_out_accuracy"] != other["held_out_accuracy"]
-    against = prepare(trunk, chat, [short, long], CONFIG, {"overall": -1.0})
-    assert evaluate(trunk, against, CONFIG)["held_out_accuracy"] == pytest.approx(1 - both)
+    against = prepared_with(trunk, chat, [short, long], {"overall": -1.0})
+    assert evaluate(trunk, against, CONFIG, 4096)["held_out_accuracy"] == pytest.approx(1 - both)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,14 +11,16 @@ import torch
 from torch import Tensor
 
 import tiny
-from plaudit.models.optimization import MicroBatches
-from plaudit.models.sequences import bundle, run_lower
+from plaudit.models.fitting import micro_batches
+from plaudit.models.generate import Generated, generate
+from plaudit.models.sequences import bundle, predicting_states, run_lower
+from plaudit.models.trunk import Trunk
 from plaudit.recipe import Adapter, Optimizer
 from plaudit.reward.model import RewardModel
 from plaudit.rl.loss import value_loss
 from plaudit.rl.ppo import minibatch_gradients, sampler_mismatch, update
-from plaudit.rl.rollout import POLICY, VALUE, rows_of
-from plaudit.types import Rollout, TrainingError
+from plaudit.rl.rollout import POLICY, VALUE, Limits, rows_of
+from plaudit.types import Bundle, Rollout, TrainingError
 from steps import FULL, LORA, advantages_like, config, gradients_of, littered, ready, rolled_out, sequences_of
 
 
@@ -74,9 +77,58 @@ def test_a_step_that_ran_out_of_memory_is_the_same_step(monkeypatch: pytest.Monk
         update(learner, rollout, *advantages_like(rollout), step=0)
         parts.append([p.detach().clone() for name in (POLICY, VALUE) for p in made.part(name).parameters()])
         assert max(sizes) > 40
-        assert (learner.micro.tokens < 4096) == (most == 40)
+        assert (learner.limits.tokens.count < 4096) == (most == 40)
     for one, other in zip(*parts, strict=True):
         torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
+
+
+def test_memory_that_runs_out_before_the_update_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While sampling fewer rows speak side by side, while scoring fewer tokens are read in one pass, and the person is
+    told so once each: the same text, log-probs and values."""
+    settings = config(responses_per_prompt=2, prompts_per_step=6)
+    rollouts: list[Rollout] = []
+    for tight in (False, True):
+        learner, made = ready(settings)
+        told: list[str] = []
+        learner.limits = Limits.of(settings, told.append)
+        asked: list[int] = []
+
+        def sampled(*args: Any, batch_size: int, most: int = 5 if tight else 99, **named: Any) -> list[Generated]:
+            if batch_size > most:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return generate(*args, batch_size=batch_size, **named)
+
+        def read(
+            made: Trunk,
+            some: Sequence[Bundle],
+            *,
+            part: str | None,
+            most: int = 60 if tight else 9999,
+            asked: list[int] = asked,
+        ) -> Tensor:
+            asked.append(sum(map(len, some)))
+            if asked[-1] > most and len(some) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return predicting_states(made, some, part=part)
+
+        monkeypatch.setattr("plaudit.rl.rollout.generate", sampled)
+        monkeypatch.setattr("plaudit.rl.rollout.predicting_states", read)
+        rollouts += [rolled_out(learner, made, settings, step=7), rolled_out(learner, made, settings, step=7)]
+        assert max(asked) > 60
+        if tight:
+            assert (learner.limits.rows.count, 16 <= learner.limits.tokens.count < 128) == (3, True)
+            assert told[:2] == [
+                f"Act III, step 7, sampling: memory has run out; from here on {rows} responses at a time"
+                for rows in (6, 3)
+            ]
+            assert all("Act III, step 7, scoring" in one for one in told[2:])
+            assert len(told) == len(set(told)) > 2
+        else:
+            assert told == []
+    for one in rollouts[1:]:
+        assert one.texts == rollouts[0].texts
+        for name in ("logprobs_BT", "ref_logprobs_BT", "values_BT"):
+            torch.testing.assert_close(getattr(one, name), getattr(rollouts[0], name), atol=2e-5, rtol=0)
 
 
 def test_memory_that_holds_not_even_one_row_is_an_error() -> None:
@@ -84,8 +136,8 @@ def test_memory_that_holds_not_even_one_row_is_an_error() -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
 
     dropped: list[int] = []
-    with pytest.raises(TrainingError, match="Act III, step 2: memory does not suffice even for micro-batches of 12"):
-        MicroBatches(100).run(never, drop=lambda: dropped.append(1), where="Act III, step 2")
+    with pytest.raises(TrainingError, match="Act III, step 2: memory does not suffice even for 12 tokens at a time"):
+        micro_batches(100).run(never, drop=lambda: dropped.append(1), where="Act III, step 2")
     assert len(dropped) == 4  # 100, 50, 25, 12
 
 

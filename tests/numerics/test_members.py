@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import tiny
+from plaudit.models.fitting import micro_batches
 from plaudit.models.heads import ScoreHead
 from plaudit.progress import Journal
 from plaudit.recipe import Adapter, Likelihood, Optimizer, Reward
@@ -143,7 +144,9 @@ def test_annotators_are_found_by_a_judge_that_begins_anew(tmp_path: Path, monkey
 
     monkeypatch.setattr(train, "batch_gradients", watched)
     with Journal(tmp_path, quiet=True) as journal:
-        train.find_annotators(judge, model, train.prepare(judge, model, ranked), config, seed=0, journal=journal)
+        train.find_annotators(
+            judge, model, train.prepare(judge, model, ranked), config, micro_batches(4096), seed=0, journal=journal
+        )
     assert steps == [False, True, True, True]  # it learned on the way
     assert heard == [8]
     assert all(torch.equal(a, b) for a, b in zip(judge.parameters(), before, strict=True))
@@ -157,5 +160,7 @@ def test_finding_annotators_leaves_no_gradient_behind(ties: Any, tmp_path: Path)
     config = Reward(likelihood=likelihood, batch_size=4)
     model = JudgementModel(likelihood, objectives=1, annotators=["ann"])
     with Journal(tmp_path, quiet=True) as journal:
-        train.find_annotators(judge, model, train.prepare(judge, model, ranked), config, seed=0, journal=journal)
+        train.find_annotators(
+            judge, model, train.prepare(judge, model, ranked), config, micro_batches(4096), seed=0, journal=journal
+        )
     assert all(parameter.grad is None for parameter in [*judge.parameters(), *model.parameters()])

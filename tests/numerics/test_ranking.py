@@ -16,7 +16,6 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 import tiny
 from plaudit.models.heads import ValueHead
 from plaudit.models.sequences import last_states, run_lower
-from plaudit.models.trunk import Trunk
 from plaudit.rankings import pair_accuracy, ranking_loss, ranks_of
 from plaudit.recipe import Adapter, Likelihood
 from plaudit.reward.likelihood import JudgementModel
@@ -161,7 +160,7 @@ def test_rankings_in_company_cost_what_they_cost_alone(kind: str) -> None:
 
 @pytest.mark.parametrize(("kind", "depth"), [("llama", 0), ("llama", 1), ("gpt2", 0), ("gpt_neox", 1)])
 @torch.no_grad()
-def test_scores_in_a_batch_equal_scores_alone(kind: str, depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_in_a_batch_equal_scores_alone(kind: str, depth: int) -> None:
     """Read at the EOS of each response: against the merged model, one sequence at a time, without padding."""
     judge = judge_on(kind, depth)
     prompts, texts = tiny.questions(6), tiny.answers(6)
@@ -173,7 +172,7 @@ def test_scores_in_a_batch_equal_scores_alone(kind: str, depth: int, monkeypatch
         state = merged.base_model(input_ids=tokens[None]).last_hidden_state[0, -1]  # pyright: ignore
         expected.append(judge.head.weight_EOD[0] @ state)
     for budget in (1, 25, 8192):
-        monkeypatch.setattr(Trunk, "tokens_per_batch", budget)
+        judge.trunk.reading.count = budget
         torch.testing.assert_close(judge(prompts, texts), torch.stack(expected), atol=1e-5, rtol=1e-5)
 
 

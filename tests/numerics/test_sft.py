@@ -10,7 +10,6 @@ import tiny
 from plaudit.data.batching import token_budget_batches
 from plaudit.data.chat import Encoded
 from plaudit.models.trunk import Trunk
-from plaudit.recipe import SFT
 from plaudit.sft.train import PART, completion_loss, evaluate, prepare
 
 ROWS = [
@@ -48,7 +47,7 @@ def test_the_loss_is_on_the_completion_alone(kind: str) -> None:
     assert completion_loss(made, examples).item() == pytest.approx(expected, abs=1e-4)
     # The held-out loss is a mean over all completion tokens (11), not over rows or batches.
     for budget in (1, 12, 10_000):
-        assert evaluate(made, examples, SFT(tokens_per_microbatch=budget)) == pytest.approx(expected / 11, abs=1e-5)
+        assert evaluate(made, examples, budget) == pytest.approx(expected / 11, abs=1e-5)
 
 
 def test_what_the_prompt_says_before_its_end_is_no_target() -> None:

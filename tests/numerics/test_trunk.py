@@ -109,7 +109,8 @@ def test_the_lower_trunk_and_the_top_are_the_whole(kind: str, depth: int) -> Non
     made = tiny.trunk(kind, depth, layers=3)
     assert (made.split_depth, made.notes) == (depth, [])
     tokens = tiny.sequences(LENGTHS)
-    boundary = [b.inputs for b in run_lower(made, tiny.bundles(tokens), tokens_per_batch=20)]
+    made.reading.count = 20
+    boundary = [b.inputs for b in run_lower(made, tiny.bundles(tokens))]
     assert [tuple(b.shape) for b in boundary] == [(n, 32) for n in LENGTHS]
     padded, mask = pad_right(boundary, 0)
     states = made(padded, mask, part=None)
@@ -130,12 +131,13 @@ def test_remembered_states_change_nothing() -> None:
     rows: list[int] = []
     made.register_forward_hook(lambda _module, inputs, _output: rows.append(len(inputs[0])))
     one_row = 14 * 32 * 4 / 1e9
+    made.reading.count = 1
     for gigabytes, passes in ((1.0, 4), (1.1 * one_row, 4 + 3), (0.0, 8)):
         rows.clear()
         made.memory.gigabytes = gigabytes
         with made.memory.kept():
             for _ in range(2):
-                found = run_lower(made, bundles, tokens_per_batch=1)
+                found = run_lower(made, bundles)
                 for one, other in zip(found, expected, strict=True):
                     torch.testing.assert_close(one.inputs, other, atol=1e-6, rtol=1e-5)
         assert sum(rows) == passes

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from plaudit.recipe import Optimizer
 from plaudit.types import TrainingError
-
-Result = TypeVar("Result")
-SMALLEST_MICROBATCH = 16
-"""Tokens. Sequences are never cut: each of these holds one, if a longer one."""
 
 
 def learning_rate_at(step: int, num_steps: int, config: Optimizer) -> float:
@@ -28,37 +23,6 @@ def learning_rate_at(step: int, num_steps: int, config: Optimizer) -> float:
     done = min((step - warmup) / max(num_steps - warmup, 1), 1.0)
     fall = {"constant": 0.0, "linear": done, "cosine": (1 - math.cos(math.pi * done)) / 2}[config.schedule]
     return 1.0 - (1.0 - config.final_rate) * fall
-
-
-class MicroBatches:
-    """The size of micro-batches in tokens, halved for good when memory runs out."""
-
-    def __init__(self, tokens: int) -> None:
-        self.tokens = tokens
-
-    def run(self, attempt: Callable[[int], Result], *, drop: Callable[[], None], where: str) -> Result:
-        """`attempt(tokens)` adds up gradients in micro-batches of so many tokens. Where that takes too much memory,
-        `drop` forgets what there is of them and they are added up anew in smaller ones: the sum is the same."""
-        while True:
-            try:
-                return attempt(self.tokens)
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-            drop()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            if self.tokens <= SMALLEST_MICROBATCH:
-                raise TrainingError(
-                    f"{where}: memory does not suffice even for micro-batches of {self.tokens} tokens; "
-                    "raise model.split_depth, or lower the number of tokens in a row"
-                )
-            self.tokens //= 2
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """CUDA has a class for it; the CPU's allocator has words alone."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 class Stepper:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 from typing import Literal
 
@@ -127,27 +128,35 @@ def passes_of(trunk: Trunk, bundles: Sequence[Bundle]) -> list[list[int]]:
 
 
 @torch.no_grad()
-def run_lower(trunk: Trunk, bundles: Sequence[Bundle], *, tokens_per_batch: int | None = None) -> list[Bundle]:
+def run_lower(trunk: Trunk, bundles: Sequence[Bundle]) -> list[Bundle]:
     """What the top takes: bundles of token ids get their boundary states, remembered ones where the trunk has them."""
     if trunk.split_depth == 0:
         return list(bundles)
     given = [one for one in bundles if one.inputs.dim() == 1]
     known = {key: states for one in given for key in keys_of(one) if (states := trunk.memory.get(key)) is not None}
     unknown = [rest for one in given if (rest := without(known, one)) is not None]
-    budget = tokens_per_batch or trunk.tokens_per_batch
-    for rows in token_budget_batches([len(rest) for rest in unknown], budget):
-        batch = [unknown[r] for r in rows]
-        for chosen in ([batch[i] for i in places] for places in passes_of(trunk, batch)):
-            for rest, states_SD in zip(chosen, run(trunk, chosen, part=None, mode="lower"), strict=True):
-                # A copy, so that no padding is kept with it.
-                found = replace(rest, inputs=states_SD[: len(rest)].clone())
-                for key, states in zip(keys_of(rest), parts_of(found), strict=True):
-                    known[key] = states
-                    trunk.memory.put(key, states)
+    read = trunk.reading.run(partial(read_lower, trunk, unknown), where="reading below the split")
+    for rest, found in zip(unknown, read, strict=True):
+        for key, states in zip(keys_of(rest), parts_of(found), strict=True):
+            known[key] = states
+            trunk.memory.put(key, states)
     return [
         replace(one, inputs=torch.cat([known[key] for key in keys_of(one)])) if one.inputs.dim() == 1 else one
         for one in bundles
     ]
+
+
+def read_lower(trunk: Trunk, bundles: Sequence[Bundle], tokens_per_batch: int) -> list[Bundle]:
+    """Bundles of token ids with the states that leave the layers below the split, computed now."""
+    found: dict[int, Bundle] = {}
+    for rows in token_budget_batches([len(one) for one in bundles], tokens_per_batch):
+        batch = [bundles[r] for r in rows]
+        for places in passes_of(trunk, batch):
+            states_BSD = run(trunk, [batch[i] for i in places], part=None, mode="lower")
+            for i, states_SD in zip(places, states_BSD, strict=True):
+                # A copy, so that no padding is kept with it.
+                found[rows[i]] = replace(batch[i], inputs=states_SD[: len(batch[i])].clone())
+    return [found[row] for row in range(len(bundles))]
 
 
 def without(known: Mapping[Key, Tensor], one: Bundle) -> Bundle | None:

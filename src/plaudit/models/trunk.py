@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from plaudit.models.costs import tokens_at_a_time
 from plaudit.models.decoding import Decoder, ModuleDecoder
 from plaudit.models.family import ROUNDED
+from plaudit.models.fitting import micro_batches
 from plaudit.models.fused import FusedDecoder, fused_decoder
 from plaudit.models.fused_layers import fused_layers
 from plaudit.models.lora import LoRA, Switch, hook_into, linears_in, merged_weight
@@ -71,6 +72,8 @@ class Trunk(nn.Module):
         self.switch = Switch()
         self.parts = nn.ModuleDict()
         self.memory = StateMemory(boundary_gigabytes)
+        self.reading = micro_batches(tokens_at_a_time(model.device))
+        """Tokens at a time where nothing is trained."""
         self.decoding_dtype = None if decoding_dtype == model.dtype else decoding_dtype
         path, layers = find_layers(model)
         if not 0 <= split_depth < len(layers):
@@ -276,11 +279,6 @@ class Trunk(nn.Module):
     @property
     def context(self) -> int:
         return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", 1 << 30))
-
-    @property
-    def tokens_per_batch(self) -> int:
-        """Tokens at a time where nothing is trained."""
-        return tokens_at_a_time(self.device)
 
     @property
     def is_exact(self) -> bool:

@@ -93,10 +93,15 @@ class RewardModel:
     def states(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """What the heads read, at the EOS of each response [B, D], on the CPU."""
         bundles = self.bundles(prompts, responses)
-        found: dict[int, Tensor] = {}
-        for chosen in token_budget_batches([len(b) for b in bundles], self.trunk.tokens_per_batch):
-            states_BD = last_states(self.trunk, [bundles[c] for c in chosen], part=self.part).float().cpu()
-            found |= zip(chosen, states_BD.split([len(bundles[c].lengths) for c in chosen]), strict=True)
+
+        def read(tokens_per_batch: int) -> dict[int, Tensor]:
+            found: dict[int, Tensor] = {}
+            for chosen in token_budget_batches([len(b) for b in bundles], tokens_per_batch):
+                states_BD = last_states(self.trunk, [bundles[c] for c in chosen], part=self.part).float().cpu()
+                found |= zip(chosen, states_BD.split([len(bundles[c].lengths) for c in chosen]), strict=True)
+            return found
+
+        found = self.trunk.reading.run(read, where="reading what the judge scores")
         return torch.cat([found[i] for i in range(len(bundles))]) if bundles else torch.zeros(0, self.trunk.width)
 
     def by_member(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:

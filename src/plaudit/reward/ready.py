@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import httpx
@@ -20,6 +21,7 @@ from plaudit.answers import ask
 from plaudit.data.batching import token_budget_batches
 from plaudit.data.chat import Chat
 from plaudit.models.costs import tokens_at_a_time
+from plaudit.models.fitting import micro_batches
 from plaudit.models.loading import choose_device, may_be_model
 from plaudit.plugins import resolve_plugin
 from plaudit.types import OVERALL, InputError, PlauditError, Prompt, RewardFunction
@@ -81,6 +83,7 @@ class Classifier:
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, name: str) -> None:
         config: Any = model.config
         self.model, self.tokenizer, self.name = model, tokenizer, name
+        self.reading = micro_batches(tokens_at_a_time(model.device))
         count = int(config.num_labels)
         labels = [str(config.id2label[i]) for i in range(count)]
         plain = count == 1 and labels[0].upper().startswith("LABEL_")
@@ -110,9 +113,14 @@ class Classifier:
     @torch.no_grad()
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         rows = [self._tokens(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
+        scores_BO = self.reading.run(partial(self._scores, rows), where=f"reading what {self.name} scores")
+        return (scores_BO - self.offset_O) / self.scale_O
+
+    def _scores(self, rows: Sequence[Sequence[int]], tokens_per_batch: int) -> Tensor:
+        """[B, O], before offset and scale."""
         scores_BO = torch.zeros(len(rows), len(self.objectives))
         device, pad = self.model.device, int(cast(Any, self.model.config).pad_token_id)
-        for chosen in token_budget_batches([len(row) for row in rows], tokens_at_a_time(device)):
+        for chosen in token_budget_batches([len(row) for row in rows], tokens_per_batch):
             longest = max(len(rows[i]) for i in chosen)
             ids = torch.full((len(chosen), longest), pad)
             mask = torch.zeros_like(ids)
@@ -120,7 +128,7 @@ class Classifier:
                 ids[place, : len(rows[i])], mask[place, : len(rows[i])] = torch.tensor(rows[i]), 1
             logits = self.model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
             scores_BO[chosen] = logits.float().cpu()
-        return (scores_BO - self.offset_O) / self.scale_O
+        return scores_BO
 
     def _tokens(self, prompt: Prompt, response: str) -> list[int]:
         if self.chat is not None:

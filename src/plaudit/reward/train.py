@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from plaudit.models.optimization import MicroBatches, Stepper
+from plaudit.models.fitting import AtATime, micro_batches
+from plaudit.models.optimization import Stepper
 from plaudit.models.sequences import last_states
 from plaudit.progress import Journal
 from plaudit.rankings import pair_accuracy, ranks_of
@@ -62,15 +63,20 @@ def train_judge(
     steps_per_epoch = math.ceil(len(rankings) / config.batch_size)
     num_steps = steps_per_epoch * config.epochs
     groups = [(judge.parameters(), config.optimizer.learning_rate), (model.trained(), ABOUT_PEOPLE)]
-    micro = MicroBatches(config.tokens_per_microbatch)
+    micro = micro_batches(config.tokens_per_microbatch, journal.say)
     if config.likelihood.annotators == "reliability":
-        find_annotators(judge, model, rankings, config, seed=seed, journal=journal)
+        find_annotators(judge, model, rankings, config, micro, seed=seed, journal=journal)
     stepper = Stepper(groups, config.optimizer, num_steps)
+
+    def held_out_figures(where: str) -> dict[str, float]:
+        return micro.run(partial(evaluate, judge, model, testing), where=where) if testing else {}
+
     now: dict[str, float] = {}
     tested: dict[str, float] = {}
     if config.head_start == "probe":
-        now = start_from_probe(judge, rankings, [j.prompt.id for j in training], config, seed=seed)
-        tested = evaluate(judge, model, testing, config) if testing else {}
+        begin = partial(start_from_probe, judge, rankings, [j.prompt.id for j in training], config, seed=seed)
+        now = micro.run(begin, where="Act II, the probe")
+        tested = held_out_figures("Act II, behind the probe")
         journal.log(0, now | tested)
 
     for step in journal.track(range(num_steps), "training the judge", num_steps):
@@ -86,8 +92,8 @@ def train_judge(
         stepper.advance()
         now |= {"loss": loss, "accuracy": accuracy}
         metrics = now | {"learning_rate": rate, "grad_norm": grad_norm}
-        if testing and (step + 1) % steps_per_epoch == 0:
-            tested = evaluate(judge, model, testing, config)
+        if (step + 1) % steps_per_epoch == 0:
+            tested = held_out_figures(f"Act II, behind step {step}")
             metrics |= tested
         journal.log(step + 1, metrics)
     # Not the accuracy: that of the last training batch says little.
@@ -101,6 +107,7 @@ def find_annotators(
     model: JudgementModel,
     rankings: Sequence[Ranking],
     config: Reward,
+    micro: AtATime,
     *,
     seed: int,
     journal: Journal,
@@ -110,7 +117,6 @@ def find_annotators(
     began = [parameter.detach().clone() for parameter in judge.parameters()]
     num_steps = math.ceil(len(rankings) / config.batch_size)
     stepper = Stepper([(judge.parameters(), config.optimizer.learning_rate)], config.optimizer, num_steps)
-    micro = MicroBatches(config.tokens_per_microbatch)
     fresh: list[tuple[Said, Tensor]] = []
     for step in journal.track(range(num_steps), "finding who errs", num_steps):
         batch = batch_of(rankings, step, config.batch_size, seed=seed)
@@ -187,7 +193,13 @@ def drawn(prompt: str, members: int, *, seed: int) -> Tensor:
 
 @torch.no_grad()
 def start_from_probe(
-    judge: RewardModel, rankings: Sequence[Ranking], prompts: Sequence[str], config: Reward, *, seed: int
+    judge: RewardModel,
+    rankings: Sequence[Ranking],
+    prompts: Sequence[str],
+    config: Reward,
+    tokens_per_batch: int,
+    *,
+    seed: int,
 ) -> dict[str, float]:
     """Set each head to the best linear judge on the states of the model as it is.
 
@@ -196,7 +208,7 @@ def start_from_probe(
     order: list[int] = []
     states: list[Tensor] = []
     places = {id(r): i for i, r in enumerate(rankings)}
-    for group in whole_rankings(rankings, config.tokens_per_microbatch):
+    for group in whole_rankings(rankings, tokens_per_batch):
         found_BD = last_states(judge.trunk, [b for r in group for b in r.bundles], part=judge.part).float().cpu()
         states += found_BD.split([len(r.said.ranks_K) for r in group])
         order += [places[id(r)] for r in group]
@@ -254,11 +266,11 @@ def judge_rankings(
 
 @torch.no_grad()
 def evaluate(
-    judge: RewardModel, model: JudgementModel, rankings: Sequence[Ranking], config: Reward
+    judge: RewardModel, model: JudgementModel, rankings: Sequence[Ranking], tokens_per_batch: int
 ) -> dict[str, float]:
     """Mean loss per ranking (nats, the mean over members) and pair accuracy on rankings that were not trained on."""
     loss, correct, decided = 0.0, 0.0, 0
-    for group in whole_rankings(rankings, config.tokens_per_microbatch):
+    for group in whole_rankings(rankings, tokens_per_batch):
         losses_RE, right, pairs, _ = judge_rankings(judge, model, group)
         loss, correct, decided = loss + losses_RE.mean(dim=1).sum().item(), correct + right, decided + pairs
     return {"held_out_loss": loss / len(rankings), "held_out_accuracy": correct / max(decided, 1)}

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from plaudit.data.batching import token_budget_batches
 from plaudit.data.chat import Chat
-from plaudit.models.optimization import MicroBatches, Stepper
+from plaudit.models.fitting import micro_batches
+from plaudit.models.optimization import Stepper
 from plaudit.models.sequences import bundle, predicting_states, shared_prompts
 from plaudit.models.trunk import Trunk
 from plaudit.progress import Journal
@@ -77,12 +78,13 @@ def dpo(
         raise InputError("no rankings are left to train the policy on: every objective weighs 0, or there are none")
     trunk.add_part(POLICY, config.adapter.kind, rank=config.adapter.rank, alpha=config.adapter.alpha, seed=seed)
     shown, testing = (prepare(trunk, chat, some, config, objective_weights) for some in (training, held_out))
+    micro = micro_batches(config.tokens_per_microbatch, journal.say)
+    micro.run(partial(add_reference, trunk, [*shown, *testing]), where="Act III, DPO, the reference")
     steps_per_epoch = math.ceil(len(shown) / config.batch_size)
     num_steps = steps_per_epoch * config.epochs
     stepper = Stepper(
         [(list(trunk.part(POLICY).parameters()), config.optimizer.learning_rate)], config.optimizer, num_steps
     )
-    micro = MicroBatches(config.tokens_per_microbatch)
     journal.rewind(-1)  # stopped half-way, this act begins anew
     metrics: dict[str, float] = {}
     tested: dict[str, float] = {}
@@ -103,7 +105,7 @@ def dpo(
         metrics["grad_norm"] = stepper.step(f"Act III, DPO, step {step}")
         stepper.advance()
         if testing and place + 1 == steps_per_epoch:
-            tested = evaluate(trunk, testing, config)
+            tested = micro.run(partial(evaluate, trunk, testing, config), where=f"Act III, DPO, behind step {step}")
             metrics |= tested
         journal.log(step + 1, metrics)
 
@@ -125,10 +127,10 @@ def batch_gradients(
 
 
 @torch.no_grad()
-def evaluate(trunk: Trunk, preferences: Sequence[Preference], config: DPO) -> dict[str, float]:
+def evaluate(trunk: Trunk, preferences: Sequence[Preference], config: DPO, tokens_per_batch: int) -> dict[str, float]:
     """The same figures over rankings that were not trained on."""
     found: list[dict[str, float]] = []
-    for rows in token_budget_batches([p.num_tokens for p in preferences], config.tokens_per_microbatch):
+    for rows in token_budget_batches([p.num_tokens for p in preferences], tokens_per_batch):
         found += judge_by_policy(trunk, [preferences[r] for r in rows], config)[1]
     return {f"held_out_{key}": value for key, value in means(found).items()}
 
@@ -191,7 +193,7 @@ def prepare(
     config: DPO,
     objective_weights: Mapping[str, float],
 ) -> list[Preference]:
-    """Rankings with the reference's log-probs, which are computed once. Objectives that weigh nothing are left out."""
+    """Rankings, still without the reference's log-probs. Objectives that weigh nothing are left out."""
     found: list[Preference] = []
     for one in judgements:
         weight = objective_weights.get(one.objective, 1.0)
@@ -213,8 +215,12 @@ def prepare(
                 reference_K=torch.zeros(len(said)),
             )
         )
-    with torch.no_grad():
-        for rows in token_budget_batches([p.num_tokens for p in found], config.tokens_per_microbatch):
-            for r, reference_K in zip(rows, response_logprobs(trunk, [found[r] for r in rows], part=None), strict=True):
-                found[r].reference_K.copy_(reference_K)
     return found
+
+
+@torch.no_grad()
+def add_reference(trunk: Trunk, some: Sequence[Preference], tokens_per_batch: int) -> None:
+    """Fill in the reference's log-probs, which stay as they are."""
+    for rows in token_budget_batches([p.num_tokens for p in some], tokens_per_batch):
+        for r, reference_K in zip(rows, response_logprobs(trunk, [some[r] for r in rows], part=None), strict=True):
+            some[r].reference_K.copy_(reference_K)

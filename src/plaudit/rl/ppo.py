@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from torch import Tensor
 from plaudit.data.batching import padding_share, token_budget_batches
 from plaudit.data.chat import Chat
 from plaudit.models.costs import matmul_rate, network_of
+from plaudit.models.fitting import unsaid
 from plaudit.models.heads import ValueHead, ValueStart
-from plaudit.models.optimization import MicroBatches, Stepper
+from plaudit.models.optimization import Stepper
 from plaudit.models.sequences import predicting_states
 from plaudit.models.trunk import Trunk
 from plaudit.progress import Journal, Phases
@@ -40,7 +41,7 @@ from plaudit.rl.records import (
     save_state,
     show_samples,
 )
-from plaudit.rl.rollout import POLICY, VALUE, collect, recomputes, rows_of, sampling_of
+from plaudit.rl.rollout import POLICY, VALUE, Limits, collect, recomputes, rows_of, sampling_of
 from plaudit.rl.shaping import (
     bend_scores,
     combine_objectives,
@@ -58,7 +59,15 @@ class Learner:
     Two optimisers, so that neither's gradient norm eats the other's clip, and no coefficient has to weigh them.
     """
 
-    def __init__(self, trunk: Trunk, config: PPO, *, seed: int, value_start: ValueStart | None) -> None:
+    def __init__(
+        self,
+        trunk: Trunk,
+        config: PPO,
+        *,
+        seed: int,
+        value_start: ValueStart | None,
+        say: Callable[[str], None] = unsaid,
+    ) -> None:
         self.trunk, self.config, self.seed = trunk, config, seed
         policy, value = config.adapter, config.value_adapter
         trunk.add_part(POLICY, policy.kind, rank=policy.rank, alpha=policy.alpha, seed=seed)
@@ -77,7 +86,7 @@ class Learner:
         self.value_stepper = Stepper(
             [(value_parameters, config.value_learning_rate or rate)], config.optimizer, config.steps
         )
-        self.micro = MicroBatches(config.tokens_per_microbatch)
+        self.limits = Limits.of(config, say)
         self.network = network_of(trunk.model)
         self.matmul_rate = matmul_rate(trunk.device, trunk.model.dtype, seconds=0.05)
         self.controller = KLController(config.kl)
@@ -106,7 +115,7 @@ def ppo(
     The policy starts as the trunk itself, or as that of an earlier round (`start_from`, its folder); the reference is
     the trunk in any case. Goes on from `state.safetensors` where a run was stopped. Returns the last step's metrics.
     """
-    learner = Learner(trunk, config, seed=seed, value_start=value_start)
+    learner = Learner(trunk, config, seed=seed, value_start=value_start, say=journal.say)
     if start_from is not None:
         load_policy(learner, start_from)
     start = resume_state(learner, folder)
@@ -123,7 +132,17 @@ def ppo(
             trunk.refresh(decoder, POLICY)
         chosen = draw_prompts(prompts, config.prompts_per_step, seed=seed, step=step)
         rollout = collect(
-            trunk, learner.value_head, decoder, chat, reward, chosen, config, seed=seed, step=step, phases=phases
+            trunk,
+            learner.value_head,
+            decoder,
+            chat,
+            reward,
+            chosen,
+            config,
+            seed=seed,
+            step=step,
+            phases=phases,
+            limits=learner.limits,
         )
 
         score_B = combine_objectives(rollout.scores_BO, reward.objectives, config.objective_weights)
@@ -187,7 +206,7 @@ def speed(
         checkpointing=trunk.activation_checkpointing,
     )
     flops["train"] *= minibatches / (config.epochs * min(config.minibatches, len(lengths)))  # epochs may end early
-    groups = token_budget_batches(lengths, learner.micro.tokens)
+    groups = token_budget_batches(lengths, learner.limits.tokens.count)
     return (
         {f"seconds/{phase}": taken for phase, taken in spent.items()}
         | {f"utilisation/{phase}": done / spent[phase] / learner.matmul_rate for phase, done in flops.items()}
@@ -220,7 +239,7 @@ def update(
         for chosen in np.array_split(order, min(config.minibatches, num_bundles)):
             where = f"Act III, step {step}, epoch {epoch}"
             attempt = partial(minibatch_gradients, learner, rollout, advantages_BT, returns_BT, chosen.tolist())
-            stats = learner.micro.run(attempt, drop=learner.drop, where=where)
+            stats = learner.limits.tokens.run(attempt, drop=learner.drop, where=where)
             for name in ("policy_loss", "value_loss"):
                 if not math.isfinite(stats[name]):
                     raise TrainingError(

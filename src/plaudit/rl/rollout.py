@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 
 import torch
@@ -13,6 +15,7 @@ from plaudit.answers import ask
 from plaudit.data.batching import token_budget_batches
 from plaudit.data.chat import Chat
 from plaudit.models.decoding import Decoder
+from plaudit.models.fitting import AtATime, micro_batches, sampled_rows
 from plaudit.models.generate import Generated, generate, sample_key
 from plaudit.models.heads import ValueHead
 from plaudit.models.memory import keys_of
@@ -27,6 +30,20 @@ from plaudit.types import Bundle, Prompt, RewardFunction, Rollout, Sampling
 POLICY, VALUE = "policy", "value"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What fits into memory, as far as is known."""
+
+    rows: AtATime
+    tokens: AtATime
+    """In a micro-batch."""
+
+    @classmethod
+    def of(cls, config: PPO, say: Callable[[str], None]) -> Limits:
+        rows = config.prompts_per_step * config.responses_per_prompt
+        return cls(rows=sampled_rows(rows, say), tokens=micro_batches(config.tokens_per_microbatch, say))
+
+
 def collect(
     trunk: Trunk,
     value_head: ValueHead,
@@ -39,24 +56,29 @@ def collect(
     seed: int,
     step: int,
     phases: Phases,
+    limits: Limits,
 ) -> Rollout:
     """Sample K responses to each prompt with `decoder` (the policy, merged), score them, and read log-probs and
-    values off the trunk. Nothing here has a gradient. `phases` takes the seconds of generate, reward and score."""
+    values off the trunk, as much at a time as fits. Nothing here has a gradient. `phases` takes the seconds of
+    generate, reward and score."""
     repeated = numbered(prompts, config.responses_per_prompt)
     prompt_tokens = [torch.tensor(chat.prompt_ids(prompt)) for prompt, _ in repeated]
     sampling = sampling_of(config, seed)
     keys = [sample_key(seed, step, prompt.id, k) for prompt, k in repeated]
     longest = max(map(len, prompt_tokens)) + config.max_new_tokens + 1
     with phases("generate"):
-        sampled = generate(
-            decoder,
-            [p.tolist() for p in prompt_tokens],
-            keys,
-            sampling,
-            eos_ids=chat.eos_ids,
-            stopped=chat.stopper(config.stop),
-            batch_size=len(repeated),
-            closing=chat.eos_ids[0] if trunk.remembers(len(repeated) * longest) else None,
+        sampled = limits.rows.run(
+            lambda rows: generate(
+                decoder,
+                [p.tolist() for p in prompt_tokens],
+                keys,
+                sampling,
+                eos_ids=chat.eos_ids,
+                stopped=chat.stopper(config.stop),
+                batch_size=rows,
+                closing=chat.eos_ids[0] if trunk.remembers(len(repeated) * longest) else None,
+            ),
+            where=f"Act III, step {step}, sampling",
         )
     remember(trunk, prompt_tokens, sampled, closing=chat.eos_ids[0])
     texts = [chat.text_of(s.tokens, config.stop) for s in sampled]
@@ -68,8 +90,9 @@ def collect(
         bundles = bundles_of(trunk, prompt_tokens, sampled)
         if all(one.inputs.dim() > 1 for one in bundles):
             trunk.memory.forget()  # the bundles have a copy of what is read from here on
-        logprobs_BT, ref_logprobs_BT, values_BT = read_off(
-            trunk, value_head, bundles, tokens_BT, mask_BT, config, policy=recompute
+        logprobs_BT, ref_logprobs_BT, values_BT = limits.tokens.run(
+            partial(read_off, trunk, value_head, bundles, tokens_BT, mask_BT, config, policy=recompute),
+            where=f"Act III, step {step}, scoring",
         )
     return Rollout(
         prompts=tuple(prompt for prompt, _ in repeated),
@@ -158,6 +181,7 @@ def read_off(
     tokens_BT: Tensor,
     mask_BT: Tensor,
     config: PPO,
+    tokens_per_batch: int,
     *,
     policy: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -167,7 +191,7 @@ def read_off(
     """
     grids = tuple(torch.zeros_like(mask_BT, dtype=torch.float32) for _ in range(3))
     places = rows_of(bundles)
-    for chosen in token_budget_batches([len(b) for b in bundles], config.tokens_per_microbatch):
+    for chosen in token_budget_batches([len(b) for b in bundles], tokens_per_batch):
         some, rows = [bundles[c] for c in chosen], [r for c in chosen for r in places[c]]
         tokens_N = tokens_BT[rows][mask_BT[rows]]
         for part in (POLICY, None, VALUE):

@@ -16,8 +16,9 @@ from plaudit.data.batching import token_budget_batches
 from plaudit.data.chat import Chat, Encoded
 from plaudit.data.split import split_by_prompt
 from plaudit.models.checkpoints import save_peft, save_tensors
+from plaudit.models.fitting import micro_batches
 from plaudit.models.loading import save_causal_lm
-from plaudit.models.optimization import MicroBatches, Stepper
+from plaudit.models.optimization import Stepper
 from plaudit.models.sequences import bundle, predicting_states
 from plaudit.models.trunk import Trunk
 from plaudit.progress import Journal
@@ -67,8 +68,12 @@ def train_sft(
     stepper = Stepper(
         [(list(trunk.part(PART).parameters()), config.optimizer.learning_rate)], config.optimizer, num_steps
     )
-    micro = MicroBatches(config.tokens_per_microbatch)
-    last = {"held_out_loss": evaluate(trunk, testing, config)} if testing else {}
+    micro = micro_batches(config.tokens_per_microbatch, journal.say)
+
+    def tested(where: str) -> dict[str, float]:
+        return {"held_out_loss": micro.run(partial(evaluate, trunk, testing), where=where)} if testing else {}
+
+    last = tested("Act I, before it")
     journal.rewind(-1)  # stopped half-way, this act begins anew
     journal.log(0, last)
     metrics: dict[str, float] = {}
@@ -88,8 +93,8 @@ def train_sft(
         grad_norm = stepper.step(f"Act I, step {step}")
         stepper.advance()
         metrics = {"loss": loss, "learning_rate": rate, "grad_norm": grad_norm, "tokens": float(num_tokens)}
-        if testing and place + 1 == steps_per_epoch:
-            last = {"held_out_loss": evaluate(trunk, testing, config)}
+        if place + 1 == steps_per_epoch:
+            last = tested(f"Act I, behind step {step}")
             metrics |= last
         journal.log(step + 1, metrics)
 
@@ -116,9 +121,9 @@ def prepare(trunk: Trunk, encoded: Sequence[Encoded]) -> list[Example]:
 
 
 @torch.no_grad()
-def evaluate(trunk: Trunk, examples: Sequence[Example], config: SFT) -> float:
+def evaluate(trunk: Trunk, examples: Sequence[Example], tokens_per_batch: int) -> float:
     """Mean loss per completion token (nats)."""
-    batches = token_budget_batches([len(e.bundle) for e in examples], config.tokens_per_microbatch)
+    batches = token_budget_batches([len(e.bundle) for e in examples], tokens_per_batch)
     total = sum(completion_loss(trunk, [examples[r] for r in rows]).item() for rows in batches)
     return total / sum(len(e.completion) for e in examples)
 
