@@ -15,11 +15,11 @@ ACTS = ("sft", "responses", "reward", "ppo", "evaluation")
 def timeless(value: Any) -> Any:
     """Without what a clock says."""
     if isinstance(value, dict):
-        clock = ("seconds", "time", "finished", "tokens_per_second")
+        clock = ("seconds", "time", "finished", "tokens_per_second", "utilisation")
         return {
             k: timeless(v)
             for k, v in value.items()
-            if k not in clock and not k.startswith(("seconds/", "utilisation/"))
+            if k not in clock and not k.startswith(("seconds/", "tokens_per_second/", "utilisation/"))
         }
     return [timeless(v) for v in value] if isinstance(value, list) else value
 

@@ -49,5 +49,5 @@ def test_states_are_padded_too() -> None:
 
 def test_the_share_of_padding() -> None:
     """Two groups: 3 x 10 for 10 + 8 + 6, and 1 x 4 for 4: 28 of 34 are real."""
-    assert padding_share([10, 8, 6, 4], [[0, 1, 2], [3]]) == pytest.approx(6 / 34)
-    assert padding_share([5, 5], [[0, 1]]) == 0.0
+    assert padding_share([[10, 8, 6], [4]]) == pytest.approx(6 / 34)
+    assert padding_share([[5, 5]]) == 0.0

@@ -168,8 +168,14 @@ def test_arithmetic_by_hand() -> None:
     }
     twice = ppo_flops(network, PPO(epochs=3), 3, tokens=100, said=40, checkpointing=True)
     assert twice["train"] == 3 * (2 * 3 * (100 * 2 * 20) + 2 * 40 * 60)
+    read_twice = ppo_flops(network, PPO(epochs=3), 3, tokens=100, said=40, recomputed=True)
+    assert read_twice["score"] == 3 * (100 * 2 * 20) + 2 * 40 * 60
+    one_part = PPO(epochs=3, value_adapter=None)
+    for recomputed in (False, True):  # the value reads what the policy has left
+        figures = ppo_flops(network, one_part, 3, tokens=100, said=40, recomputed=recomputed)
+        assert figures["score"] == 2 * (100 * 2 * 20) + (1 + recomputed) * 40 * 60
     full = PPO(epochs=1, adapter=Adapter(kind="full"), value_adapter=Adapter(kind="full"))
-    assert ppo_flops(network, full, 0, tokens=100, said=0)["train"] == 6 * 100 * 5 * 20
+    assert ppo_flops(network, full, 0, tokens=100, said=40)["train"] == 6 * 100 * 5 * 20 + 3 * 40 * 60
 
 
 def test_the_rate_is_that_of_the_fastest_way(monkeypatch: pytest.MonkeyPatch) -> None:

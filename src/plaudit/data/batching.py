@@ -35,7 +35,6 @@ def pad_right(tensors: Sequence[Tensor], value: float) -> tuple[Tensor, Tensor]:
     return padded, mask
 
 
-def padding_share(lengths: Sequence[int], groups: Sequence[Sequence[int]]) -> float:
-    """Of what is computed for these groups, the share that is padding."""
-    padded = sum(len(group) * max(lengths[i] for i in group) for group in groups)
-    return 1 - sum(lengths[i] for group in groups for i in group) / padded
+def padding_share(groups: Sequence[Sequence[int]]) -> float:
+    """Of the places of batches, each with lines of so many tokens, the share that is padding."""
+    return 1 - sum(map(sum, groups)) / sum(len(group) * max(group) for group in groups)

@@ -89,6 +89,11 @@ def network_of(model: PreTrainedModel) -> Network:
     )
 
 
+def passes(adapter: Adapter) -> int:
+    """Forward, and backward to the inputs; where all weights are trained, backward to the weights too."""
+    return 2 if adapter.kind == "lora" else 3
+
+
 def tokens_at_a_time(device: torch.device) -> int:
     """Tokens in one pass where nothing is trained. A CPU likes few: 1024 ran faster than 512 and than 4096."""
     return 1024 if device.type == "cpu" else 16384
@@ -97,7 +102,8 @@ def tokens_at_a_time(device: torch.device) -> int:
 def matmul_rate(device: torch.device, dtype: torch.dtype, *, seconds: float = 0.5) -> float:
     """FLOP/s of matrix products of a training forward's shape, the fastest way that a trunk has for them."""
     side = 1024 if device.type == "cpu" else 8192  # a GPU would be done with the smaller one before the next is asked
-    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    dice = torch.Generator(device).manual_seed(0)  # its own: to measure must not change what is drawn elsewhere
+    a, b = (torch.randn(side, side, device=device, dtype=dtype, generator=dice) for _ in range(2))
     ways: list[Callable[[], Tensor]] = [partial(torch.mm, a, b)]
     if can_pack(b):
         ways.append(partial(multiply, a, pack(b)))

@@ -72,6 +72,7 @@ class Trunk(nn.Module):
         self.switch = Switch()
         self.parts = nn.ModuleDict()
         self.memory = StateMemory(boundary_gigabytes)
+        self._read = {"lower": torch.zeros((), dtype=torch.long), "top": torch.zeros((), dtype=torch.long)}
         self.reading = micro_batches(tokens_at_a_time(model.device))
         """Tokens at a time where nothing is trained."""
         self.decoding_dtype = None if decoding_dtype == model.dtype else decoding_dtype
@@ -164,6 +165,8 @@ class Trunk(nn.Module):
         `mask_BS` is True on real tokens; positions count them unless given, so that padding on either side changes
         nothing. `allowed_BSS`, where given, says all that a token may look at (itself among it), padding as well.
         """
+        # Added up where they are: a GPU need not be waited for.
+        self._read[mode] = self._read[mode].to(mask_BS.device) + mask_BS.sum()
         if positions_BS is None:
             positions_BS = (mask_BS.long().cumsum(dim=1) - 1).clamp(min=0)
         if (fused := self.fused) is not None and not self._has_copies:
@@ -257,6 +260,10 @@ class Trunk(nn.Module):
         elif isinstance(owner, FullCopy):
             model.base_model.load_state_dict(owner.decoder.state_dict())
             cast(nn.Module, model.get_output_embeddings()).load_state_dict(cast(nn.Module, owner.head).state_dict())
+
+    def tokens_read(self) -> tuple[int, int]:
+        """How many real tokens have gone through the layers below the split, and through those above it."""
+        return int(self._read["lower"]), int(self._read["top"])
 
     # -- facts --------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from plaudit.models.fitting import AtATime, micro_batches
 from plaudit.models.optimization import Stepper
+from plaudit.models.pace import Pace
 from plaudit.models.sequences import last_states
 from plaudit.progress import Journal
 from plaudit.rankings import pair_accuracy, ranks_of
@@ -63,7 +64,7 @@ def train_judge(
     steps_per_epoch = math.ceil(len(rankings) / config.batch_size)
     num_steps = steps_per_epoch * config.epochs
     groups = [(judge.parameters(), config.optimizer.learning_rate), (model.trained(), ABOUT_PEOPLE)]
-    micro = micro_batches(config.tokens_per_microbatch, journal.say)
+    pace, micro = Pace(judge.trunk), micro_batches(config.tokens_per_microbatch, journal.say)
     if config.likelihood.annotators == "reliability":
         find_annotators(judge, model, rankings, config, micro, seed=seed, journal=journal)
     stepper = Stepper(groups, config.optimizer, num_steps)
@@ -82,7 +83,9 @@ def train_judge(
     for step in journal.track(range(num_steps), "training the judge", num_steps):
         batch = batch_of(rankings, step, config.batch_size, seed=seed)
         attempt = partial(batch_gradients, judge, model, batch, config, len(rankings))
-        loss, accuracy, _ = micro.run(attempt, drop=stepper.drop, where=f"Act II, step {step}")
+        pace.begin()
+        with pace("train"):
+            loss, accuracy, _ = micro.run(attempt, drop=stepper.drop, where=f"Act II, step {step}")
         if not math.isfinite(loss):
             raise TrainingError(
                 f"Act II, step {step}: the loss is {loss}; no judge was saved. Lower reward.optimizer.learning_rate"
@@ -92,6 +95,9 @@ def train_judge(
         stepper.advance()
         now |= {"loss": loss, "accuracy": accuracy}
         metrics = now | {"learning_rate": rate, "grad_norm": grad_norm}
+        groups = whole_rankings(batch, micro.count)
+        lines = [[len(b) for ranking in group for b in ranking.bundles] for group in groups]
+        metrics |= pace.of_training("train", config.adapter, lines)
         if (step + 1) % steps_per_epoch == 0:
             tested = held_out_figures(f"Act II, behind step {step}")
             metrics |= tested

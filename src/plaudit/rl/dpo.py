@@ -20,6 +20,7 @@ from plaudit.data.batching import token_budget_batches
 from plaudit.data.chat import Chat
 from plaudit.models.fitting import micro_batches
 from plaudit.models.optimization import Stepper
+from plaudit.models.pace import Pace
 from plaudit.models.sequences import bundle, predicting_states, shared_prompts
 from plaudit.models.trunk import Trunk
 from plaudit.progress import Journal
@@ -78,7 +79,7 @@ def dpo(
         raise InputError("no rankings are left to train the policy on: every objective weighs 0, or there are none")
     trunk.add_part(POLICY, config.adapter.kind, rank=config.adapter.rank, alpha=config.adapter.alpha, seed=seed)
     shown, testing = (prepare(trunk, chat, some, config, objective_weights) for some in (training, held_out))
-    micro = micro_batches(config.tokens_per_microbatch, journal.say)
+    pace, micro = Pace(trunk), micro_batches(config.tokens_per_microbatch, journal.say)
     micro.run(partial(add_reference, trunk, [*shown, *testing]), where="Act III, DPO, the reference")
     steps_per_epoch = math.ceil(len(shown) / config.batch_size)
     num_steps = steps_per_epoch * config.epochs
@@ -93,9 +94,10 @@ def dpo(
         epoch, place = divmod(step, steps_per_epoch)
         order = np.random.default_rng([seed, epoch]).permutation(len(shown))
         batch = [shown[i] for i in order[place * config.batch_size : (place + 1) * config.batch_size]]
-        metrics = micro.run(
-            partial(batch_gradients, trunk, batch, config), drop=stepper.drop, where=f"Act III, DPO, step {step}"
-        )
+        attempt = partial(batch_gradients, trunk, batch, config)
+        pace.begin()
+        with pace("train"):
+            metrics = micro.run(attempt, drop=stepper.drop, where=f"Act III, DPO, step {step}")
         if not math.isfinite(metrics["loss"]):
             raise TrainingError(
                 f"Act III, DPO, step {step}: the loss is {metrics['loss']}; no policy was saved. "
@@ -104,6 +106,10 @@ def dpo(
         metrics["learning_rate"] = stepper.learning_rate
         metrics["grad_norm"] = stepper.step(f"Act III, DPO, step {step}")
         stepper.advance()
+        predicted = sum(len(one.tokens_N) for one in batch)
+        groups = token_budget_batches([p.num_tokens for p in batch], micro.count)
+        lines = [[len(b) for r in rows for b in batch[r].bundles] for rows in groups]
+        metrics |= pace.of_training("train", config.adapter, lines, predicted=predicted)
         if testing and place + 1 == steps_per_epoch:
             tested = micro.run(partial(evaluate, trunk, testing, config), where=f"Act III, DPO, behind step {step}")
             metrics |= tested

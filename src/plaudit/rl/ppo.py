@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,13 +17,13 @@ from torch import Tensor
 
 from plaudit.data.batching import padding_share, token_budget_batches
 from plaudit.data.chat import Chat
-from plaudit.models.costs import matmul_rate, network_of
 from plaudit.models.fitting import unsaid
 from plaudit.models.heads import ValueHead, ValueStart
 from plaudit.models.optimization import Stepper
+from plaudit.models.pace import Pace
 from plaudit.models.sequences import predicting_states
 from plaudit.models.trunk import Trunk
-from plaudit.progress import Journal, Phases
+from plaudit.progress import Journal
 from plaudit.recipe import PPO
 from plaudit.rl.advantages import gae
 from plaudit.rl.controllers import KLController
@@ -87,8 +87,7 @@ class Learner:
             [(value_parameters, config.value_learning_rate or rate)], config.optimizer, config.steps
         )
         self.limits = Limits.of(config, say)
-        self.network = network_of(trunk.model)
-        self.matmul_rate = matmul_rate(trunk.device, trunk.model.dtype, seconds=0.05)
+        self.pace = Pace(trunk)
         self.controller = KLController(config.kl)
 
     def drop(self) -> None:
@@ -126,7 +125,8 @@ def ppo(
 
     for step in journal.track(range(start, config.steps), "PPO", config.steps - start):
         began = time.perf_counter()
-        phases = Phases()
+        phases = learner.pace
+        phases.begin()
         trunk.memory.renew()
         with phases("generate"):
             trunk.refresh(decoder, POLICY)
@@ -172,7 +172,7 @@ def ppo(
             metrics |= sampler_mismatch(rollout)
         seconds = time.perf_counter() - began
         metrics |= {"kl_coefficient": coefficient, "seconds": seconds}
-        metrics |= speed(learner, rollout, phases.seconds, seconds, minibatches=int(metrics["minibatches_done"]))
+        metrics |= speed(learner, rollout, seconds, minibatches=int(metrics["minibatches_done"]))
         journal.log(step + 1, metrics)
         if step % config.samples_every == 0 or step + 1 == config.steps:
             show_samples(rollout, score_B, kl_B, step=step, journal=journal, folder=folder)
@@ -191,26 +191,29 @@ def ppo(
     return metrics
 
 
-def speed(
-    learner: Learner, rollout: Rollout, spent: Mapping[str, float], seconds: float, *, minibatches: int
-) -> dict[str, float]:
+def speed(learner: Learner, rollout: Rollout, seconds: float, *, minibatches: int) -> dict[str, float]:
     """Where a step's time went, and what share of the device's matrix-product rate each phase reached."""
-    trunk, config, lengths = learner.trunk, learner.config, [len(b) for b in rollout.bundles]
-    said = float(rollout.response_mask_BT.sum())
+    trunk, config, pace = learner.trunk, learner.config, learner.pace
+    said, bundles = float(rollout.response_mask_BT.sum()), len(rollout.bundles)
     flops = ppo_flops(
-        learner.network,
+        pace.network,
         config,
         trunk.split_depth,
-        tokens=sum(lengths),
+        tokens=sum(map(len, rollout.bundles)),
         said=said,
         checkpointing=trunk.activation_checkpointing,
+        recomputed=recomputes(trunk, config),
     )
-    flops["train"] *= minibatches / (config.epochs * min(config.minibatches, len(lengths)))  # epochs may end early
-    groups = token_budget_batches(lengths, learner.limits.tokens.count)
+    flops["train"] *= minibatches / (config.epochs * min(config.minibatches, bundles))  # epochs may end early
+    for phase in ("score", "train"):
+        flops[phase] += pace.lower_flops(phase)
+    if judged := pace.forward_flops("reward"):  # by a judge on this trunk
+        flops["reward"] = judged
     return (
-        {f"seconds/{phase}": taken for phase, taken in spent.items()}
-        | {f"utilisation/{phase}": done / spent[phase] / learner.matmul_rate for phase, done in flops.items()}
-        | {"tokens_per_second": said / seconds, "padding": padding_share(lengths, groups)}
+        {f"seconds/{phase}": taken for phase, taken in pace.seconds.items()}
+        | {f"tokens_per_second/{phase}": said / taken for phase, taken in pace.seconds.items()}
+        | {f"utilisation/{phase}": pace.utilisation(phase, done) for phase, done in flops.items()}
+        | {"tokens_per_second": said / seconds}
     )
 
 
@@ -251,6 +254,9 @@ def update(
             )
             if stopped:
                 break
+            lengths = [len(rollout.bundles[c]) for c in chosen]
+            groups = token_budget_batches(lengths, learner.limits.tokens.count)
+            stats["padding"] = padding_share([[lengths[i] for i in group] for group in groups])
             stats["grad_norm"] = learner.policy_stepper.step(f"{where}, policy")
             stats["value_grad_norm"] = learner.value_stepper.step(f"{where}, value")
             seen.append(stats)

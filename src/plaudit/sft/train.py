@@ -19,6 +19,7 @@ from plaudit.models.checkpoints import save_peft, save_tensors
 from plaudit.models.fitting import micro_batches
 from plaudit.models.loading import save_causal_lm
 from plaudit.models.optimization import Stepper
+from plaudit.models.pace import Pace
 from plaudit.models.sequences import bundle, predicting_states
 from plaudit.models.trunk import Trunk
 from plaudit.progress import Journal
@@ -68,7 +69,7 @@ def train_sft(
     stepper = Stepper(
         [(list(trunk.part(PART).parameters()), config.optimizer.learning_rate)], config.optimizer, num_steps
     )
-    micro = micro_batches(config.tokens_per_microbatch, journal.say)
+    pace, micro = Pace(trunk), micro_batches(config.tokens_per_microbatch, journal.say)
 
     def tested(where: str) -> dict[str, float]:
         return {"held_out_loss": micro.run(partial(evaluate, trunk, testing), where=where)} if testing else {}
@@ -83,7 +84,9 @@ def train_sft(
         order = np.random.default_rng([seed, epoch]).permutation(len(training))
         batch = [training[i] for i in order[place * config.batch_size : (place + 1) * config.batch_size]]
         num_tokens = sum(len(e.completion) for e in batch)
-        loss = micro.run(partial(batch_gradients, trunk, batch), drop=stepper.drop, where=f"Act I, step {step}")
+        pace.begin()
+        with pace("train"):
+            loss = micro.run(partial(batch_gradients, trunk, batch), drop=stepper.drop, where=f"Act I, step {step}")
         if not math.isfinite(loss):
             raise TrainingError(
                 f"Act I, step {step}: the loss is {loss}; the model before this act is unchanged. "
@@ -93,6 +96,8 @@ def train_sft(
         grad_norm = stepper.step(f"Act I, step {step}")
         stepper.advance()
         metrics = {"loss": loss, "learning_rate": rate, "grad_norm": grad_norm, "tokens": float(num_tokens)}
+        lines = [[len(batch[r].bundle) for r in rows] for rows in micro_batches_of(batch, micro.count)]
+        metrics |= pace.of_training("train", config.adapter, lines, predicted=num_tokens)
         if place + 1 == steps_per_epoch:
             last = tested(f"Act I, behind step {step}")
             metrics |= last
@@ -105,11 +110,16 @@ def train_sft(
 def batch_gradients(trunk: Trunk, batch: Sequence[Example], tokens_per_microbatch: int) -> float:
     """Add up the gradients of a batch; its loss per completion token."""
     num_tokens, loss = sum(len(e.completion) for e in batch), 0.0
-    for rows in token_budget_batches([len(e.bundle) for e in batch], tokens_per_microbatch):
+    for rows in micro_batches_of(batch, tokens_per_microbatch):
         micro_loss = completion_loss(trunk, [batch[r] for r in rows]) / num_tokens
         micro_loss.backward()
         loss += micro_loss.item()
     return loss
+
+
+def micro_batches_of(examples: Sequence[Example], tokens: int) -> list[list[int]]:
+    """Which are padded together."""
+    return token_budget_batches([len(e.bundle) for e in examples], tokens)
 
 
 def prepare(trunk: Trunk, encoded: Sequence[Encoded]) -> list[Example]:
@@ -123,7 +133,7 @@ def prepare(trunk: Trunk, encoded: Sequence[Encoded]) -> list[Example]:
 @torch.no_grad()
 def evaluate(trunk: Trunk, examples: Sequence[Example], tokens_per_batch: int) -> float:
     """Mean loss per completion token (nats)."""
-    batches = token_budget_batches([len(e.bundle) for e in examples], tokens_per_batch)
+    batches = micro_batches_of(examples, tokens_per_batch)
     total = sum(completion_loss(trunk, [examples[r] for r in rows]).item() for rows in batches)
     return total / sum(len(e.completion) for e in examples)
 
