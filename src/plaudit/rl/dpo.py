@@ -109,11 +109,11 @@ def dpo(
         predicted = sum(len(one.tokens_N) for one in batch)
         groups = token_budget_batches([p.num_tokens for p in batch], micro.count)
         lines = [[len(b) for r in rows for b in batch[r].bundles] for rows in groups]
-        metrics |= pace.of_training("train", config.adapter, lines, predicted=predicted)
+        speed = pace.of_training("train", config.adapter, lines, predicted=predicted)
         if testing and place + 1 == steps_per_epoch:
             tested = micro.run(partial(evaluate, trunk, testing, config), where=f"Act III, DPO, behind step {step}")
             metrics |= tested
-        journal.log(step + 1, metrics)
+        journal.log(step + 1, metrics | speed)
 
     keep_policy(trunk, folder / STATE)
     export_policy(trunk, chat, folder)
