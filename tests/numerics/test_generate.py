@@ -155,6 +155,23 @@ def test_asking_for_the_next_step_before_reading_the_last_changes_nothing(
     assert_alike(*both)
 
 
+@pytest.mark.parametrize("batch_size", [2, 64])
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_the_likeliest_text_is_that_without_cache_or_company(kind: str, batch_size: int) -> None:
+    """Prompts that are shared, rows that leave and others that take their places; against every token from scratch."""
+    made = tiny.model(kind, seed=3)
+    found = generate(made, MANY, None, Sampling(max_new_tokens=12), eos_ids=EOS, batch_size=batch_size)
+    expected: list[list[int]] = []
+    for prompt in PROMPTS:
+        said: list[int] = []
+        while len(said) < 12 and not (said and said[-1] in EOS):
+            said.append(int(made(input_ids=torch.tensor([prompt + said])).logits[0, -1].argmax()))
+        expected.append(said)
+    assert len({tuple(one) for one in expected}) > 2
+    assert [one.tokens for one in found] == [expected[i % 6] for i in range(18)]
+
+
 @pytest.mark.parametrize("batch_size", [3, 64])
 def test_asking_ahead_ends_where_all_end_at_once(batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """No states are kept, and the last rows that speak end by themselves, before the limit."""

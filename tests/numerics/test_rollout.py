@@ -73,6 +73,7 @@ def test_the_reference_does_not_move_with_the_policy() -> None:
         rollout.response_tokens_BT,
         rollout.response_mask_BT,
         settings,
+        4096,
         policy=True,
     )
     assert torch.equal(after[1], rollout.ref_logprobs_BT)

@@ -18,7 +18,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def plan(recipe: RecipeFile, overrides: Overrides = None, debug: Debug = False) -> None:
-    """Say what memory and time Act III will need on this machine, by part; nothing is trained."""
+    """Say what memory and time each act will need on this machine, by part; nothing is trained."""
     with errors_in_one_line(debug):
         from plaudit.recipe_file import load_recipe
 
@@ -29,11 +29,7 @@ def plan(recipe: RecipeFile, overrides: Overrides = None, debug: Debug = False) 
         for text in made.lines():
             say(text)
         if not made.fits:
-            stop(
-                "error: this does not fit; lower ppo.tokens_per_microbatch, raise model.split_depth, or set "
-                "model.activation_checkpointing",
-                DOES_NOT_FIT,
-            )
+            stop(f"error: this does not fit: {made.complaint()}", DOES_NOT_FIT)
 
 
 def init(
