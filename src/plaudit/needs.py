@@ -153,7 +153,8 @@ def training(model: Model, act: SFT | Reward | DPO, network: Network, lines: Lin
         flops += ways * batch * lines.predicted * network.head_flops
     # The layers below the split run once where what leaves them is kept, else in every epoch.
     lower = tokens * depth * network.layer_flops
-    read = lower / max(act.epochs, 1) if kept >= lines.count * lines.mean * state_bytes(model, network) else lower
+    room = kept + model.boundary_disk_gigabytes * 1e9
+    read = lower / max(act.epochs, 1) if room >= lines.count * lines.mean * state_bytes(model, network) else lower
     needs.flops = {"read": read, "train": flops}
     needs.seconds = device.seconds(needs.flops)
     return needs
@@ -212,7 +213,7 @@ def act_three(recipe: Recipe, network: Network, prompts: Sequence[int], device: 
     )  # fmt: skip
     if ppo.reward is None:
         flops["reward"] = tokens * (network.layers - depth) * network.layer_flops
-    if kept < tokens * state_bytes(model, network):
+    if depth and kept + model.boundary_disk_gigabytes * 1e9 < tokens * state_bytes(model, network):
         lower = tokens * depth * network.layer_flops
         read = 1 + (ppo.value_adapter is not None) + (recomputed or ppo.value_adapter is None)
         flops["score"] += read * lower
@@ -259,7 +260,7 @@ def state_bytes(model: Model, network: Network) -> float:
 
 
 def kept_states(model: Model, network: Network, *, tokens: float, depth: int) -> float:
-    """Bytes of boundary states that an act keeps, of so many tokens."""
+    """Bytes of boundary states of so many tokens that an act keeps in memory."""
     return min(tokens * state_bytes(model, network), model.boundary_gigabytes * 1e9) if depth else 0.0
 
 

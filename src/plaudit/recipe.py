@@ -41,6 +41,9 @@ class Model(Section):
     boundary_gigabytes: Annotated[float, Field(ge=0)] = 2.0
     """How much of what leaves the layers below the split is kept while an act needs it; the rest is computed again each
     time."""
+    boundary_disk_gigabytes: Annotated[float, Field(ge=0)] = 0.0
+    """How much more of it is kept in a temporary file (in `TMPDIR`): reading it is far cheaper than computing it, where
+    an act has several epochs over more rows than memory holds."""
     activation_checkpointing: bool = False
     """Layers above the split keep their inputs alone while training, and are computed once more in the backward pass:
     far less memory per micro-batch, for half more arithmetic in training (a third, where all weights are trained)."""

@@ -78,6 +78,7 @@ class Workshop:
             split_depth,
             activation_checkpointing=config.activation_checkpointing,
             boundary_gigabytes=config.boundary_gigabytes,
+            boundary_disk_gigabytes=config.boundary_disk_gigabytes,
             decoding_dtype=self.decoding_dtype,
         )
         self.folder.say(*trunk.notes)

@@ -123,8 +123,63 @@ def test_the_lower_trunk_and_the_top_are_the_whole(kind: str, depth: int) -> Non
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_states_on_disk_are_the_same_to_the_bit(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some in memory (the first bundle's), the others in a file that is gone with the act; a full disk costs passes
+    and nothing else."""
+    made = Trunk(tiny.model().to(dtype), 1, boundary_gigabytes=9 * 32 * dtype.itemsize / 1e9)  # pyright: ignore
+    made.memory.gigabytes_on_disk = 1.0
+    bundles = tiny.bundles(tiny.sequences(LENGTHS), PROMPTS)
+    made.reading.count = 1
+    passes: list[int] = []
+    made.register_forward_hook(lambda _module, inputs, _output: passes.append(len(inputs[0])))
+    expected = [one.inputs for one in run_lower(made, bundles)]
+    assert len(passes) == 4
+    with made.memory.kept():
+        for _ in range(3):
+            for one, other in zip(run_lower(made, bundles), expected, strict=True):
+                assert torch.equal(one.inputs, other)
+        assert len(passes) == 8
+        file = made.memory._file  # pyright: ignore[reportPrivateUsage]
+        assert file is not None
+        assert file.seek(0, 2) == (sum(LENGTHS) - 9) * 32 * dtype.itemsize
+    assert file.closed
+    made.memory.gigabytes_on_disk = 6 * 32 * dtype.itemsize / 1e9  # room for one more bundle
+    passes.clear()
+    with made.memory.kept():
+        for _ in range(2):
+            run_lower(made, bundles)
+    assert len(passes) == 4 + 2
+
+    class Full:
+        def __init__(self, *_: object, **__: object) -> None:
+            self.size = 0
+
+        def seek(self, *_: int) -> int:
+            return self.size
+
+        def write(self, _: bytes) -> int:
+            raise OSError(28, "No space left on device")
+
+        def truncate(self, size: int) -> None:
+            self.size = size
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr("tempfile.TemporaryFile", Full)
+    made.memory.gigabytes_on_disk = 1.0
+    passes.clear()
+    with made.memory.kept():
+        for _ in range(2):
+            for one, other in zip(run_lower(made, bundles), expected, strict=True):
+                assert torch.equal(one.inputs, other)
+    assert len(passes) == 4 + 3
+
+
+@torch.no_grad()
 def test_remembered_states_change_nothing() -> None:
-    """All of them, those that fit into the budget, or none: the same states, from fewer or more passes."""
+    """All of them, those that fit into the budget (the first two, of 9 and 4 tokens), or none: the same states, from
+    fewer or more passes."""
     made = tiny.trunk("llama", 1)
     bundles = tiny.bundles(tiny.sequences(LENGTHS), PROMPTS)
     expected = [one.inputs for one in run_lower(made, bundles)]
@@ -132,7 +187,7 @@ def test_remembered_states_change_nothing() -> None:
     made.register_forward_hook(lambda _module, inputs, _output: rows.append(len(inputs[0])))
     one_row = 14 * 32 * 4 / 1e9
     made.reading.count = 1
-    for gigabytes, passes in ((1.0, 4), (1.1 * one_row, 4 + 3), (0.0, 8)):
+    for gigabytes, passes in ((1.0, 4), (1.1 * one_row, 4 + 2), (0.0, 8)):
         rows.clear()
         made.memory.gigabytes = gigabytes
         with made.memory.kept():

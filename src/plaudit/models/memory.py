@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO
 
+import torch
 from torch import Tensor
 
 from plaudit.types import Bundle
@@ -13,16 +18,30 @@ Key = tuple[bytes, bytes | None]
 """A prompt's token ids, and those of a response to it; None: the prompt by itself."""
 
 
-class StateMemory:
-    """Boundary states by the tokens they belong to, up to a number of bytes; what does not fit is computed again.
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where states [n, D] lie in the file."""
 
-    Responses to one prompt do not see each other: each is remembered by itself, whatever bundle it is in.
+    begin: int
+    shape: torch.Size
+    dtype: torch.dtype
+    device: torch.device
+
+
+class StateMemory:
+    """Boundary states by the tokens they belong to: up to a number of bytes in memory, then up to another on disk.
+    What does not fit is computed again.
+
+    Responses to one prompt do not see each other: each is remembered by itself, whatever bundle it is in. The file has
+    no name and is gone with its last use; it lies where temporary files do (`TMPDIR`).
     """
 
-    def __init__(self, gigabytes: float) -> None:
-        self.gigabytes = gigabytes
-        self.left = 0
+    def __init__(self, gigabytes: float, *, on_disk: float = 0.0) -> None:
+        self.gigabytes, self.gigabytes_on_disk = gigabytes, on_disk
+        self.left = self.left_on_disk = 0
         self._states: dict[Key, Tensor] = {}
+        self._places: dict[Key, _Place] = {}
+        self._file: IO[bytes] | None = None
 
     @contextmanager
     def kept(self) -> Generator[None]:
@@ -35,23 +54,53 @@ class StateMemory:
 
     def renew(self) -> None:
         """Forget what was kept, and remember from now on."""
-        self._states.clear()
-        self.left = int(self.gigabytes * 1e9)
+        self.forget()
+        self.left, self.left_on_disk = int(self.gigabytes * 1e9), int(self.gigabytes_on_disk * 1e9)
 
     def forget(self) -> None:
         """Forget what was kept, and keep nothing more."""
         self._states.clear()
-        self.left = 0
+        self._places.clear()
+        self.left = self.left_on_disk = 0
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def put(self, key: Key, states: Tensor) -> None:
         """Remember states [n, D], if there is room."""
         size = states.numel() * states.element_size()
-        if key not in self._states and size <= self.left:
+        if key in self._states or key in self._places:
+            return
+        if size <= self.left:
             self._states[key] = states
             self.left -= size
+        elif size <= self.left_on_disk:
+            self._write(key, states, size)
 
     def get(self, key: Key) -> Tensor | None:
-        return self._states.get(key)
+        place = self._places.get(key)
+        return self._states.get(key) if place is None else self._read(place)
+
+    def _write(self, key: Key, states: Tensor, size: int) -> None:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="plaudit-states-")  # noqa: SIM115  closed by forget
+        begin = self._file.seek(0, os.SEEK_END)
+        try:
+            self._file.write(states.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            self._file.flush()
+        except OSError:  # the disk is full: what lies there stays, the rest is computed again
+            self._file.truncate(begin)
+            self.left_on_disk = 0
+            return
+        self._places[key] = _Place(begin, states.shape, states.dtype, states.device)
+        self.left_on_disk -= size
+
+    def _read(self, place: _Place) -> Tensor:
+        assert self._file is not None
+        self._file.seek(place.begin)
+        data = bytearray(place.shape.numel() * place.dtype.itemsize)
+        assert self._file.readinto(data) == len(data)  # pyright: ignore[reportAttributeAccessIssue]
+        return torch.frombuffer(data, dtype=place.dtype).view(place.shape).to(place.device)
 
 
 def keys_of(ids: Bundle) -> list[Key]:

@@ -53,8 +53,9 @@ class Trunk(nn.Module):
 
     With `activation_checkpointing` these layers keep their inputs alone for the backward pass, which computes the rest
     once more. `notes` says what had to be done otherwise than asked (a network that cannot be split runs whole). Up to
-    `boundary_gigabytes` of what leaves the layers below the split are kept while they are needed again.
-    `decoding_dtype`: that of the products of decoding, where it is not the network's own.
+    `boundary_gigabytes` of what leaves the layers below the split are kept while they are needed again, and up to
+    `boundary_disk_gigabytes` more on disk. `decoding_dtype`: that of the products of decoding, where it is not the
+    network's own.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Trunk(nn.Module):
         *,
         activation_checkpointing: bool = False,
         boundary_gigabytes: float = 2.0,
+        boundary_disk_gigabytes: float = 0.0,
         decoding_dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
@@ -71,7 +73,7 @@ class Trunk(nn.Module):
         self.notes: list[str] = []
         self.switch = Switch()
         self.parts = nn.ModuleDict()
-        self.memory = StateMemory(boundary_gigabytes)
+        self.memory = StateMemory(boundary_gigabytes, on_disk=boundary_disk_gigabytes)
         self._read = {"lower": torch.zeros((), dtype=torch.long), "top": torch.zeros((), dtype=torch.long)}
         self.reading = micro_batches(tokens_at_a_time(model.device))
         """Tokens at a time where nothing is trained."""
