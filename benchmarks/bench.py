@@ -147,14 +147,14 @@ def measure_family(model: Model, sides: list[str], runs: int, failures: list[str
     found: dict[str, list[Record]] = {side: [] for side in sides}
     for number in range(runs):
         for side in [side for side in sides if side in found]:
-            began = time.monotonic()
+            began, load = time.monotonic(), os.getloadavg()[0]
             try:
                 record = measure(SIDES[side], model, number)
             except (Failed, subprocess.CalledProcessError) as error:
                 failures.append(f"{side} on {model.name}: {error}")
                 del found[side]
                 continue
-            found[side].append(record)
+            found[side].append(record | {"load": load})
             say(
                 f"{model.name}  run {number + 1}/{runs}  {side}: {record['value']:.4g}, {record['memory_gb']:.2f} GB "
                 f"({time.monotonic() - began:.0f} s)"
@@ -182,6 +182,8 @@ def row_of(row: Row, model: Model, found: dict[str, list[Record]], machine: Reco
         "peer_is": row.about[1],
         "ours_runs": [record["value"] for record in ours],
         "peer_runs": [record["value"] for record in peer],
+        # Of the machine before each run: much more than the threads that a run has says that others worked beside it.
+        "loads": {"ours": [record["load"] for record in ours], "peer": [record["load"] for record in peer]},
         "dtype": sizes["dtype"],
         **{name: sizes[name] for name in (*row.family.sizes, "peer_micro_batch") if name in sizes},
         **{key: ours[0][key] for key in ("split_depth",) if key in ours[0]},

@@ -216,7 +216,7 @@ TUNED = "logits of response tokens alone, drawn log-probs kept instead of all sc
 TRL_PPO = "TRL 1.12.0, full fine-tune (its default)"
 TRL_LORA = f"TRL 1.12.0, peft {LORA} on policy and value, all layers"
 TRL_16 = f"TRL 1.16.0, peft {LORA}, all layers"
-OURS, OURS_FULL = f"{LORA} above the default split depth", f"{LORA}, all layers"
+OURS, OURS_FULL = f"{LORA} above two thirds of the layers", f"{LORA}, all layers"
 ROWS: tuple[Row, ...] = (
     Row(name="ppo_update", family=PPO, ours="ppo", peer="trl_ppo", about=(OURS, TRL_PPO)),
     Row(name="ppo_update_trl_lora", family=PPO, ours="ppo", peer="trl_ppo_lora", about=(OURS, TRL_LORA)),
@@ -340,7 +340,7 @@ ROWS: tuple[Row, ...] = (
         family=MEMORY,
         ours="ppo_memory",
         peer="sft_memory",
-        about=(f"PPO, {LORA} above the default split depth", "our own SFT, the same depth and tokens at a time"),
+        about=(f"PPO, {LORA} above two thirds of the layers", "our own SFT, the same depth and tokens at a time"),
     ),
     Row(name="sft", family=SFT, ours="sft_full_depth", peer="trl_sft", about=(OURS_FULL, TRL_16)),
     Row(name="sft_default_depth", family=SFT, ours="sft", peer="trl_sft", about=(OURS, TRL_16)),
