@@ -82,6 +82,8 @@ class Workshop:
             decoding_dtype=self.decoding_dtype,
         )
         self.folder.say(*trunk.notes)
+        if trunk.fused is None:
+            self.folder.say("this network runs through transformers' own modules, which is slower")
         return trunk
 
     def load_model(self, path: str) -> PreTrainedModel:
