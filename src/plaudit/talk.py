@@ -61,7 +61,7 @@ class Speaker:
     ) -> None:
         """`context`: the most tokens that the model reads. `sampling.temperature` 0: always the likeliest token."""
         self.name, self.chat, self.sampling, self.context = name, chat, sampling, context
-        self.decoder = decoder_of(model)
+        self.decoder = decoder_of(model, few=True)
         self.system = [] if system is None else [Message(role="system", content=clean_text(system))]
         self.turns: list[Message] = []
         self._times: Counter[str] = Counter()

@@ -10,12 +10,56 @@ from torch import nn
 
 import tiny
 from plaudit.models import packed as room
-from plaudit.models.fused import FusedDecoder
+from plaudit.models.fused import FusedDecoder, decoder_of
 from plaudit.models.generate import generate, sample_key
 from plaudit.models.packed import Packed, PackedLinear, pack_linears, packing_works
 from plaudit.types import Sampling
 
 needs_packing = pytest.mark.skipif(not packing_works(), reason="no oneDNN here")
+
+
+@pytest.mark.parametrize("rows", [1, 3, room.FEW, room.FEW + 1, 90])
+@pytest.mark.parametrize("biased", [False, True])
+def test_few_rows_by_weights_in_half_precision(rows: int, biased: bool) -> None:
+    """Of weights that float16 holds the product is that of float32, whatever the rows; others are rounded for few."""
+    if not room.halving_works():
+        pytest.skip("no FBGEMM here")
+    generator = torch.Generator().manual_seed(rows)
+    weights = [torch.randn(n, 64, generator=generator).bfloat16().float() for n in (48, 16)]
+    x = torch.randn(rows, 64, generator=generator)
+    bias = torch.randn(64, generator=generator) if biased else None
+    whole = torch.cat(weights).double()
+    expected = x.double() @ whole.t() + (0 if bias is None else bias.double())
+    found = room.Halved(*weights, bias=bias)(x)
+    torch.testing.assert_close(found.double(), expected, atol=2e-5, rtol=1e-5)
+    assert room.Halved(*weights, bias=bias)(x.view(1, rows, 64)).shape == (1, rows, 64)
+    third = room.Halved(whole.float() / 3)(x)
+    rounded = whole.float().div(3).half().double() if rows <= room.FEW else whole / 3
+    torch.testing.assert_close(third.double(), x.double() @ rounded.t(), atol=2e-5, rtol=1e-5)
+
+
+def test_weights_beyond_half_precision_are_left_alone() -> None:
+    assert not room.can_halve([torch.full((4, 4), 7e4)])
+    assert not room.can_halve([torch.ones(4, 4, dtype=torch.bfloat16)])
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
+@torch.no_grad()
+def test_a_conversations_decoder_says_what_the_model_says(kind: str) -> None:
+    """Logits of ragged prompts and of the tokens behind them, within what rounding to float16 makes."""
+    made = tiny.model(kind)
+    decoder = decoder_of(made, few=True)
+    assert isinstance(decoder, FusedDecoder)
+    prompts = [one.tolist() for one in tiny.sequences([9, 4])]
+    start = decoder.start(prompts, [0, 1], room=3)
+    following = torch.tensor([5, 6])
+    for row, prompt in enumerate(prompts):
+        expected = made(input_ids=torch.tensor([prompt])).logits[0, -1]
+        torch.testing.assert_close(start.logits_BV[row], expected, atol=1e-2, rtol=0)
+    logits = start.running.step(following)
+    for row, prompt in enumerate(prompts):
+        expected = made(input_ids=torch.tensor([[*prompt, int(following[row])]])).logits[0, -1]
+        torch.testing.assert_close(logits[row], expected, atol=1e-2, rtol=0)
 
 
 def layer(bias: bool) -> nn.Linear:

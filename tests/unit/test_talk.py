@@ -307,7 +307,7 @@ def test_a_template_without_a_system_turn_says_so(tmp_path: Path) -> None:
 
 
 def test_interrupted_in_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "decoder_of", lambda model: Broken())
+    monkeypatch.setattr(room, "decoder_of", lambda model, **_: Broken())
     result = call(tiny.model_folder(tmp_path / "model"), said="who\n")
     assert (result.exit_code, result.stderr) == (130, "stopped\n")
 

@@ -13,7 +13,7 @@ from torch.nn.functional import rms_norm
 
 from plaudit.models.family import GATED, PROJECTIONS
 from plaudit.models.fused_layers import FusedLayers
-from plaudit.models.packed import Packed, can_pack, can_pack_rounded, plain_product
+from plaudit.models.packed import Halved, Packed, can_halve, can_pack, can_pack_rounded, plain_product
 
 
 class Matrix:
@@ -21,11 +21,18 @@ class Matrix:
 
     When it is first used after a change it reads the layers' own weights, or those that were set in their place: of
     all of them or of none, since nothing but the product is kept. `shared` is their product where it is packed already;
-    `dtype` is that of x and of the product, where it is not the weights'.
+    `dtype` is that of x and of the product, where it is not the weights'; with `few` rows are so few that the weights
+    are kept in half precision.
     """
 
-    def __init__(self, *sources: nn.Linear, shared: Packed | None = None, dtype: torch.dtype | None = None) -> None:
-        self.sources, self.shared, self.dtype = sources, shared, dtype
+    def __init__(
+        self,
+        *sources: nn.Linear,
+        shared: Packed | None = None,
+        dtype: torch.dtype | None = None,
+        few: bool = False,
+    ) -> None:
+        self.sources, self.shared, self.dtype, self.few = sources, shared, dtype, few
         self._replaced: dict[int, Tensor] = {}
         self._ready: Callable[[Tensor], Tensor] | None = None
 
@@ -55,6 +62,8 @@ class Matrix:
         if self.dtype is not None:
             weights = [weight.to(self.dtype) for weight in weights]
             bias = None if bias is None else bias.to(self.dtype)
+        if self.few and can_halve(weights):
+            return Halved(*weights, bias=bias)
         return _product_of(weights, bias)
 
 
@@ -98,7 +107,7 @@ class Norm(nn.Module):
         return (x * scale).mul_(self.weight)
 
 
-def fuse(module: Any, path: str, shared: FusedLayers | None, dtype: torch.dtype | None) -> Layer:
+def fuse(module: Any, path: str, shared: FusedLayers | None, dtype: torch.dtype | None, *, few: bool) -> Layer:
     """One layer's weights, side by side."""
     attention = module.self_attn
     normed = hasattr(attention, "q_norm")
@@ -106,7 +115,7 @@ def fuse(module: Any, path: str, shared: FusedLayers | None, dtype: torch.dtype 
     def matrix(within: str, *names: str) -> Matrix:
         sources = (getattr(getattr(module, within), name) for name in names)
         ready = None if shared is None or dtype is not None else shared.packed(f"{path}.{within}.{names[0]}")
-        return Matrix(*sources, shared=ready, dtype=dtype)
+        return Matrix(*sources, shared=ready, dtype=dtype, few=few)
 
     return Layer(
         norm=Norm(module.input_layernorm),

@@ -43,6 +43,7 @@ class FusedDecoder:
     are what the trunk's upper part takes. These layers are frozen, so that `load` must not name them. Products that
     `shared` has packed are not packed once more. `dtype`: that of the layers' products and of what is kept of the past;
     the residual stream, norms, rotations and the head, where rounding would be felt most, keep the network's own.
+    `few`: there will be few rows, so that reading the weights is what counts.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class FusedDecoder:
         boundary_at: int = 0,
         shared: FusedLayers | None = None,
         dtype: torch.dtype | None = None,
+        few: bool = False,
     ) -> None:
         self.embed: nn.Module = base.embed_tokens
         self.norm: nn.Module = Norm(base.norm)
@@ -64,8 +66,9 @@ class FusedDecoder:
         self.shape = shape_of_layer(self._sources[0])
         self._is_silu = isinstance(self.shape.activation, nn.SiLU)
         self.dtype = dtype or cast(Tensor, self.embed.weight).dtype
-        self.layers = [fuse(source, f"{path}.{i}", shared, dtype) for i, source in enumerate(self._sources)]
-        self._unembed = Matrix(cast(nn.Linear, head), shared=head.packed if isinstance(head, PackedLinear) else None)
+        self.layers = [fuse(source, f"{path}.{i}", shared, dtype, few=few) for i, source in enumerate(self._sources)]
+        ready = head.packed if isinstance(head, PackedLinear) else None
+        self._unembed = Matrix(cast(nn.Linear, head), shared=ready, few=few)
         self._places = {
             f"{path}.{i}.{name}": place for i, layer in enumerate(self.layers) for name, place in places(layer)
         }
@@ -257,10 +260,10 @@ class _RunningFused:
 # -- is it that network? --------------------------------------------------------------------------------------------
 
 
-def decoder_of(model: PreTrainedModel, dtype: torch.dtype | None = None) -> Decoder:
+def decoder_of(model: PreTrainedModel, dtype: torch.dtype | None = None, *, few: bool = False) -> Decoder:
     """The fast decoder of a model that is only to speak, or its modules; `dtype`: that of its products, where it is not
-    the model's own."""
-    fused = fused_decoder(model, dtype=dtype)
+    the model's own; `few`: a conversation's, where weights are best kept in half precision."""
+    fused = fused_decoder(model, dtype=dtype, few=few)
     if fused is not None or dtype is None:
         return fused or ModuleDecoder(model)
     return ModuleDecoder(copy.deepcopy(model).to(dtype))  # pyright: ignore[reportArgumentType]
@@ -274,6 +277,7 @@ def fused_decoder(
     boundary_at: int = 0,
     shared: FusedLayers | None = None,
     dtype: torch.dtype | None = None,
+    few: bool = False,
 ) -> FusedDecoder | None:
     """The fast decoder of a model, or None where it cannot be shown to compute the same.
 
@@ -284,8 +288,8 @@ def fused_decoder(
         return None
     path, _ = find_layers(model)
     own_head = cast(nn.Module, model.get_output_embeddings())
-    own = FusedDecoder(model.base_model, own_head, path, boundary_at=boundary_at, shared=shared, dtype=dtype)
-    if not agrees(own, model, exact=model.dtype == torch.float32 and dtype is None):
+    own = FusedDecoder(model.base_model, own_head, path, boundary_at=boundary_at, shared=shared, dtype=dtype, few=few)
+    if not agrees(own, model, exact=model.dtype == torch.float32 and dtype is None and not few):
         return None
     if base is None or head is None:
         return own

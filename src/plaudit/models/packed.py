@@ -170,6 +170,52 @@ def multiply_and_add(x_NI: Tensor, weight_OI: Tensor, to_NO: Tensor) -> Tensor:
     return cast(Tensor, torch.ops.mkldnn._linear_pointwise.binary(x_NI, to_NO, weight_OI, None, "add"))
 
 
+# -- few rows ---------------------------------------------------------------------------------------------------------
+
+FEW = 24
+"""Rows up to which reading the weights is what a product waits for."""
+LARGEST_HALF = 65504.0
+
+
+class Halved:
+    """x W^T + b where rows are few, for weights one below the other: kept in float16, multiplied in float32 (FBGEMM).
+
+    Half the bytes, for weights rounded to eleven bits (those published in bfloat16 are mostly held exactly). More rows
+    are multiplied by the plain weights, which are not held twice: they stay their owner's.
+    """
+
+    def __init__(self, *weights: Tensor, bias: Tensor | None = None) -> None:
+        self.weights, self.bias = weights, bias
+        whole = torch.cat(list(weights))
+        self._half = torch.ops.quantized.linear_prepack_fp16(whole.float(), bias)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x.numel() <= FEW * x.shape[-1]:
+            out = torch.ops.quantized.linear_dynamic_fp16(x.flatten(0, -2), self._half)
+            return cast(Tensor, out).unflatten(0, x.shape[:-1])
+        out = torch.cat([multiply(x, weight) for weight in self.weights], dim=-1)
+        return out if self.bias is None else out.add_(self.bias)
+
+
+def can_halve(weights: Sequence[Tensor]) -> bool:
+    """float32 on a processor that FBGEMM knows, and none too large for float16."""
+    if not all(w.device.type == "cpu" and w.dtype == torch.float32 for w in weights) or not halving_works():
+        return False
+    return all(float(weight.abs().max()) < LARGEST_HALF for weight in weights)
+
+
+@cache
+def halving_works() -> bool:
+    """Whether FBGEMM's products are there and give the numbers of plain ones."""
+    weight, x = torch.linspace(-1, 1, 24 * 40).view(24, 40), torch.linspace(-2, 1, 3 * 40).view(3, 40)
+    bias = torch.linspace(0, 1, 24)
+    try:
+        found = torch.ops.quantized.linear_dynamic_fp16(x, torch.ops.quantized.linear_prepack_fp16(weight, bias))
+    except (AttributeError, RuntimeError, NotImplementedError):
+        return False
+    return torch.allclose(found, linear(x, weight.half().float(), bias), atol=1e-5, rtol=1e-5)
+
+
 def plain_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x W^T + b for rows x [..., in] and a weight that is not packed. A few rows on a CPU, as in decoding, are
     multiplied as columns from the left: MKL then reads the weights as they lie, where x W^T makes it pack them anew for
