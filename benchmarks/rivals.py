@@ -29,10 +29,6 @@ from plaudit.progress import Journal
 from plaudit.recipe_file import shipped_recipe
 from plaudit.run_folder import read_manifest, read_rows
 
-DPO = [
-    "evaluation.dpo=true", "dpo.adapter.kind=full", "dpo.optimizer.learning_rate=1e-3", "dpo.beta=0.3",
-    "dpo.tokens_per_microbatch=1500",
-]  # fmt: skip
 SMALL = ["sft.examples=64", "sample.prompts=40", "ppo.steps=2", "ppo.prompts_per_step=8", "evaluation.prompts=40"]
 BEST_OF = (4, 16)
 NAMES = {"sft": "SFT", "rlhf": "PPO", "dpo": "DPO"}
@@ -93,7 +89,7 @@ def main() -> None:
     out, cache = (WORK / "rivals", WORK / "cache") if arguments.quick else (arguments.out, arguments.cache)
     parts: list[Record] = []
     for seed in arguments.seeds[:1] if arguments.quick else arguments.seeds:
-        changes = [f"seed={seed}", f"out={out}", f"cache={cache}", f"name=seed_{seed}", *DPO]
+        changes = [f"seed={seed}", f"out={out}", f"cache={cache}", f"name=seed_{seed}", "evaluation.dpo=true"]
         changes += ["evaluation.ceiling=null", "reward.learning_curve=false", *(SMALL if arguments.quick else [])]
         recipe = load_recipe(shipped_recipe("demo"), changes)
         settings = {"seed": seed, "prompts": recipe.evaluation.prompts}
