@@ -4,9 +4,10 @@
     python benchmarks/depth.py model --model DIR --data DIR         # a real model, a scripted reward
     python benchmarks/depth.py world --quick                        # seconds: does everything still work?
 
-Writes benchmarks/results/depth.json. In the world every depth starts from one SFT model and is judged by one and the
-same judge, which stands on a trunk of its own; values start from zero everywhere. Learning rates are chosen per depth
-on seed 100 and the prompts of "tuning"; results are of other seeds and of the prompts of "evaluation".
+Writes benchmarks/results/depth.json and docs/images/depth.svg. In the world every depth starts from one SFT model and
+is judged by one and the same judge, which stands on a trunk of its own; values start from zero everywhere. Learning
+rates are chosen per depth on seed 100 and the prompts of "tuning"; results are of other seeds and of the prompts of
+"evaluation".
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import Any, Literal
 
 from bench import WORK, say
 from curves import TUNING_SEED, Contest, add_contest, contest_table, ours, real_course
-from study import RATES, Record, Study, add_model, model_of, shown, t_interval, table, tuned
+from matplotlib.figure import Figure
+from study import RATES, Record, Study, add_model, draw, model_of, shown, smoothed, t_interval, table, tuned
 
 from plaudit import Chat, Recipe, RewardModel, Trunk, generate, load_recipe, ppo, run_act
 from plaudit.evaluation.truth import score
@@ -33,6 +35,9 @@ from plaudit.recipe_file import shipped_recipe
 from plaudit.run_folder import read_rows
 from plaudit.types import Prompt, Sampling
 
+PLOT = Path(__file__).parents[1] / "docs" / "images" / "depth.svg"
+BY_DEPTH = ("#1d3f73", "#3f86cc", "#e0a030", "#cc4f2a")
+"""Colours, from adapters on all layers to those on the last ones alone."""
 OCCASION = -2_000_000
 """Keeps the random numbers of evaluation apart from PPO's, whose steps are not negative."""
 GUESSES = {0: 3e-4, 10: 6e-4, 20: 1.2e-3, 25: 2.4e-3}
@@ -146,9 +151,8 @@ def answers(model: str, chat: Chat, prompts: list[Prompt], recipe: Recipe) -> li
     return [chat.decode(one.tokens) for one in said]
 
 
-def world(arguments: argparse.Namespace) -> None:
+def world(study: Study, arguments: argparse.Namespace) -> None:
     quick = arguments.quick
-    study = Study("depth", quick=quick)
     work = World(study, WORK / "depth" if quick else arguments.out, quick=quick)
     shares, seeds = ((1.0,), [0, 1]) if quick else (RATES, arguments.seeds)
 
@@ -208,9 +212,8 @@ def world_table(summary: Record) -> str:
 # -- a real model ---------------------------------------------------------------------------------------------------
 
 
-def model(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+def model(study: Study, arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     folder = model_of(arguments, parser)
-    study = Study("depth", quick=arguments.quick)
     if arguments.quick:
         arguments.depths, arguments.rates, arguments.untuned = [0, 1], [1e-2, 2e-2], True
     rates: list[float] = arguments.rates or [GUESSES.get(depth, 1e-3) for depth in arguments.depths]
@@ -220,6 +223,50 @@ def model(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> Non
     contest = Contest(study, real_course(study, folder, arguments), arguments)
     study.conclude("model", contest.hold(contestants, contestants[0].name))
     print(contest_table(study.content["summary"]["model"]))
+
+
+# -- the curve ------------------------------------------------------------------------------------------------------
+
+
+def plot(content: Record, path: Path) -> None:
+    """What is learned against the time it takes, depth by depth, as far as it was measured."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    axes: Any = figure.subplots(1, 2)
+    if "world" in content["summary"]:
+        plot_world(axes[0], content["summary"]["world"])
+    if "model" in content["summary"]:
+        plot_model(axes[1], content["summary"]["model"], content["parts"])
+    for axis in axes:
+        axis.set_xlim(left=0)
+        axis.spines[["top", "right"]].set_visible(False)
+    draw(figure, path)
+
+
+def plot_world(axis: Any, summary: Record) -> None:
+    """One point an arm, with both intervals."""
+    for colour, (name, one) in zip(("#8a8f98", *BY_DEPTH), summary["arms"].items(), strict=True):
+        truth, seconds = one["truth"], one["seconds"]
+        bars = [[figure["value"] - figure["low"]] for figure in (truth, seconds)]
+        axis.errorbar(seconds["value"], truth["value"], *bars, fmt="o", color=colour, elinewidth=0.8, label=name)
+    axis.axhline(summary["sft"]["value"], color="#8a8f98", linewidth=1, linestyle=":", label="before PPO")
+    axis.set_title(f"the built-in world, {len(summary['seeds'])} seeds", fontsize=10)
+    axis.set_xlabel("seconds of PPO")
+    axis.set_ylabel("truth")
+    axis.legend(frameon=False, fontsize=8, loc="center left")
+
+
+def plot_model(axis: Any, summary: Record, parts: list[Record]) -> None:
+    """The smoothed reward of each seed against the seconds that had made its policy."""
+    for colour, (name, one) in zip(BY_DEPTH, summary["contestants"].items(), strict=False):
+        mine = [p for p in parts if (p["settings"].get("contestant"), p["settings"]["rate"]) == (name, one["rate"])]
+        for number, part in enumerate(p for p in mine if p["settings"]["seed"] in summary["seeds"]):
+            before = [sum(part["seconds"][:i]) for i in range(len(part["rewards"]))]
+            label = None if number else f"adapters above {name.removeprefix('depth ')}"
+            axis.plot(before, smoothed(part["rewards"], summary["window"]), color=colour, linewidth=1.3, label=label)
+    axis.set_title(f"SmolLM2, a scripted reward, seeds {', '.join(map(str, summary['seeds']))}", fontsize=10)
+    axis.set_xlabel("seconds of PPO")
+    axis.set_ylabel(f"reward, mean of {summary['window']} updates")
+    axis.legend(frameon=False, fontsize=8, loc="lower right")
 
 
 def main() -> None:
@@ -236,10 +283,12 @@ def main() -> None:
     second.add_argument("--depths", type=int, nargs="+", default=[0, 10, 20, 25], help="the first is the baseline")
     second.add_argument("--rates", type=float, nargs="+", help="a guessed learning rate for each depth")
     arguments = parser.parse_args()
+    study = Study("depth", quick=arguments.quick)
     if arguments.kind == "world":
-        world(arguments)
+        world(study, arguments)
     else:
-        model(arguments, second)
+        model(study, arguments, second)
+    plot(study.content, WORK / "depth.svg" if arguments.quick else PLOT)
 
 
 if __name__ == "__main__":

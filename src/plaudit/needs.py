@@ -30,12 +30,16 @@ HELD_BESIDE = {"cpu": 1.2, "cuda": 0.0}
 """Gradients on their way, and pieces of unlike sizes that fit nowhere, as a share of the activations: measured on
 SmolLM2. On a GPU this and what rows shorter than the longest leave free weigh each other up."""
 REACHED = {
-    "cpu": {"generate": 0.4, "reward": 0.6, "score": 0.6, "train": 0.55, "read": 0.6},
-    "cuda": {"generate": 0.08, "reward": 0.25, "score": 0.22, "train": 0.38, "read": 0.22},
+    "cpu": {"read": 0.6, "generate": 0.4, "reward": 0.6, "score": 0.6, "train": 0.55},
+    "cuda": {"read": 0.22, "generate": 0.08, "reward": 0.25, "score": 0.22, "train": 0.38},
 }
 """Of the measured matrix-product rate, what each phase reached where it was measured (docs/performance.md)."""
-TRUNK, DECODER, CACHE = "trunk, frozen", "decoder (a fused copy of the layers)", "cache of keys and values"
-ACTIVATIONS, LOGITS, STATES = "activations of a micro-batch", "logits of a chunk", "boundary states"
+PROGRAM, TRUNK, PACKED = "program", "trunk, frozen", "frozen weights, packed"
+POLICY, DECODER, CACHE = "policy, whole", "decoder (a fused copy of the layers)", "cache of keys and values"
+ROW_LOGITS, PROMPTS = "logits of a token a row", "prompts being read"
+TRAINED, ACTIVATIONS = "what is trained, with gradient and Adam", "activations of a micro-batch"
+BESIDE, LOGITS, STATES = "what the allocator holds beside them", "logits of a chunk", "boundary states"
+JUDGE, CLASSIFIER = "judge", "reward, a classifier"
 AT_THE_LIMIT = ", if every response is as long as it may be"
 
 
@@ -48,10 +52,16 @@ class Needs:
     section: str
     """Of the recipe, that says how the act goes."""
     steps: float
+    times: int = 1
+    """Rounds in which it comes."""
     stays: dict[str, float] = field(default_factory=dict)
     phases: dict[str, dict[str, float]] = field(default_factory=dict)
     flops: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    once: float = 0.0
+    """FLOPs before the first step ..."""
+    seconds_once: float = 0.0
+    """... and their seconds."""
     longest: str = ""
     """What the time is told for, where it is not the mean."""
 
@@ -65,39 +75,59 @@ class Needs:
         return sum(self.stays.values()) + sum(self.phases[self.largest_phase].values())
 
     @property
+    def total_seconds(self) -> float:
+        return (self.seconds_once + sum(self.seconds.values()) * self.steps) * self.times
+
+    @property
     def largest_part(self) -> tuple[str, float]:
         parts = self.stays | self.phases[self.largest_phase]
+        if ACTIVATIONS in parts:  # who has less of them has less of these
+            parts[ACTIVATIONS] += parts.pop(BESIDE, 0.0)
         return max(parts.items(), key=lambda part: part[1])
 
-    def lines(self, available: float) -> list[str]:
+    def lines(self, available: str) -> list[str]:
         """The act as a person reads it."""
         told = [f"{self.name}:"]
         told += [f"{size / 1e9:8.2f} GB  {part}" for part, size in self.stays.items() if size]
         for phase, parts in self.phases.items():
             told += [f"{size / 1e9:8.2f} GB  {part}, {phase}" for part, size in parts.items() if size]
         most = f", {self.largest_phase}" if len(self.phases) > 1 else ""
-        told += [f"{self.total / 1e9:8.2f} GB  at the most{most}, of {available / 1e9:.1f} GB that this device has"]
+        told += [f"{self.total / 1e9:8.2f} GB  at the most{most}, of {available}"]
+        if self.once:
+            told += [f"{self.seconds_once:8.1f} s   before the first step: {self.once / 1e12:.2f} TFLOP"]
         told += [
-            f"{self.seconds[phase]:8.1f} s   {phase}: {flops / 1e12:.2f} TFLOP"
-            for phase, flops in self.flops.items()
-            if flops
+            f"{self.seconds[phase]:8.1f} s   {phase}: {self.flops[phase] / 1e12:.2f} TFLOP"
+            for phase in REACHED["cpu"]
+            if self.flops.get(phase)
         ]
-        step = sum(self.seconds.values())
-        steps = f"{self.steps:.0f} step{'s' * (self.steps > 1)}"
-        return [*told, f"{step:8.1f} s   a step", f"{step * self.steps / 60:8.1f} min {steps}{self.longest}", ""]
+        step, all_steps = sum(self.seconds.values()), f"{self.steps:.0f} step{'s' * (self.steps != 1)}"
+        rounds = f" in each of {self.times} rounds" * (self.times > 1)
+        told += [f"{step:8.1f} s   a step"]
+        return [*told, f"{self.total_seconds / 60:8.1f} min {all_steps}{rounds}{self.longest}", ""]
 
 
 def advice(part: str, section: str) -> str:
     """What makes a part smaller."""
-    if part == ACTIVATIONS:
-        return f"lower {section}.tokens_per_microbatch, set model.activation_checkpointing, or raise model.split_depth"
-    if part == CACHE:
-        return f"lower {'sample.batch_size' if section == 'sample' else 'ppo.prompts_per_step'} or max_new_tokens"
-    if part in (TRUNK, DECODER):
-        return "set model.dtype: bfloat16 or model.quantise: nf4, or choose a smaller model"
-    if part == STATES:
-        return "lower model.boundary_gigabytes"
-    return f"lower {section}.adapter.rank, raise model.split_depth, or choose a smaller model"
+    rows = "sample.batch_size" if section == "sample" else "ppo.prompts_per_step"
+    smaller = "set model.dtype: bfloat16 or model.quantise: nf4, or choose a smaller model"
+    told = {
+        PROGRAM: "use a machine with more memory",
+        TRUNK: smaller,
+        DECODER: smaller,
+        POLICY: "set model.dtype: bfloat16, or choose a smaller model",
+        PACKED: "set model.dtype: bfloat16, or choose a smaller model",
+        STATES: "lower model.boundary_gigabytes",
+        TRAINED: f"lower {section}.adapter.rank, raise model.split_depth, or choose a smaller model",
+        JUDGE: "lower reward.adapter.rank, or raise model.split_depth",
+        CLASSIFIER: "choose a smaller ppo.reward, or let a service score",
+        ACTIVATIONS: f"lower {section}.tokens_per_microbatch, set model.activation_checkpointing, or raise "
+        "model.split_depth",
+        LOGITS: f"lower {section}.tokens_per_microbatch",
+        CACHE: f"lower {rows} or {section}.max_new_tokens",
+        ROW_LOGITS: f"lower {rows}",
+        PROMPTS: "lower data.max_prompt_tokens",
+    }
+    return told[part]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +143,11 @@ class Device:
 
     def seconds(self, flops: dict[str, float]) -> dict[str, float]:
         return {phase: count / (self.rate * REACHED[self.kind][phase]) for phase, count in flops.items()}
+
+    @property
+    def program(self) -> float:
+        """Bytes of the program, where they are this device's."""
+        return PROGRAM_BYTES if self.kind == "cpu" else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,8 +174,10 @@ def training(model: Model, act: SFT | Reward | DPO, network: Network, lines: Lin
     depth = 0 if act.adapter.kind == "full" else model.split_depth
     held_out = 0.0 if isinstance(act, DPO) else act.held_out
     count = max(round(lines.count * (1 - held_out)), 1)
-    needs = Needs(name=name, section=type(act).__name__.lower(), steps=-(-count // act.batch_size) * act.epochs)
-    tokens, batch = act.batch_size * lines.mean, min(act.batch_size, count)
+    per_epoch = -(-count // act.batch_size)
+    needs = Needs(name=name, section=type(act).__name__.lower(), steps=per_epoch * act.epochs)
+    batch = count / per_epoch  # on average
+    tokens = batch * lines.mean
     kept = kept_states(model, network, tokens=lines.count * lines.mean, depth=depth)
     needs.stays = trunk_bytes(model, network, depth, device, [act.adapter]) | {STATES: kept}
     micro = max(min(act.tokens_per_microbatch, batch * lines.longest), lines.longest)
@@ -157,6 +194,15 @@ def training(model: Model, act: SFT | Reward | DPO, network: Network, lines: Lin
     read = lower / max(act.epochs, 1) if room >= lines.count * lines.mean * state_bytes(model, network) else lower
     needs.flops = {"read": read, "train": flops}
     needs.seconds = device.seconds(needs.flops)
+    if isinstance(act, DPO):  # the reference reads all rows once
+        needs.once = count * (lines.mean * top + lines.predicted * network.head_flops)
+    elif isinstance(act, Reward) and act.head_start == "probe":
+        needs.once = count * lines.mean * top
+        if not act.epochs:
+            needs.once += count * lines.mean * depth * network.layer_flops
+    needs.seconds_once = device.seconds({"score": needs.once})["score"]
+    if isinstance(act, Reward) and act.likelihood.annotators == "reliability":
+        needs.steps += per_epoch  # in which it is found who errs
     return needs
 
 
@@ -169,8 +215,10 @@ def sampling(recipe: Recipe, network: Network, prompts: Sequence[int], device: D
     weights = network.layers * network.layer_weights
     needs = Needs(name="Act II, responses", section="sample", steps=1, longest=AT_THE_LIMIT)
     needs.stays = {
-        "program": PROGRAM_BYTES,
+        PROGRAM: device.program,
         TRUNK: (weights + network.other_weights) * size,
+        # From the second round on it is the last one's policy that speaks, a model of its own beside the trunk.
+        POLICY: (weights + network.other_weights) * size if recipe.rounds > 1 else 0,
         DECODER: (weights + device.packs * network.head_weights) * size if device.fuses else 0,
     }
     line = max(prompts) + config.max_new_tokens
@@ -196,7 +244,7 @@ def act_three(recipe: Recipe, network: Network, prompts: Sequence[int], device: 
     kept = kept_states(model, network, tokens=tokens, depth=depth)
     needs.stays = trunk_bytes(model, network, depth, device, adapters) | {
         DECODER: merged * network.layer_weights * size,
-        "judge": 0 if ppo.reward is not None else network.lora(recipe.reward.adapter, depth) * 4,
+        JUDGE: 0 if ppo.reward is not None else network.lora(recipe.reward.adapter, depth) * 4,
         STATES: kept,
     }
     micro = max(min(ppo.tokens_per_microbatch, rows * line), line)
@@ -213,8 +261,12 @@ def act_three(recipe: Recipe, network: Network, prompts: Sequence[int], device: 
     )  # fmt: skip
     if ppo.reward is None:
         flops["reward"] = tokens * (network.layers - depth) * network.layer_flops
-    if depth and kept + model.boundary_disk_gigabytes * 1e9 < tokens * state_bytes(model, network):
-        lower = tokens * depth * network.layer_flops
+    whole, lower = tokens * state_bytes(model, network), tokens * depth * network.layer_flops
+    if kept + model.boundary_disk_gigabytes * 1e9 >= whole:
+        # Generation leaves them in memory, where its layers are the trunk's; else who reads first computes them.
+        if kept < whole or not device.fuses or model.decoding_dtype not in (None, model.dtype):
+            flops["reward" if "reward" in flops else "score"] += lower
+    else:
         read = 1 + (ppo.value_adapter is not None) + (recomputed or ppo.value_adapter is None)
         flops["score"] += read * lower
         flops["train"] += ppo.epochs * len(adapters) * lower
@@ -238,7 +290,7 @@ def add_ready_reward(needs: Needs, ppo: PPO, device: Device, *, prompt: float) -
         model = AutoModelForSequenceClassification.from_config(config)
     weights = [parameter.numel() for parameter in model.parameters()]
     size = getattr(torch, str(getattr(config, "dtype", None) or "float32").removeprefix("torch."))
-    needs.stays["reward, a classifier"] = sum(weights) * size.itemsize
+    needs.stays[CLASSIFIER] = sum(weights) * size.itemsize
     rows = ppo.prompts_per_step * ppo.responses_per_prompt
     embedding = cast(Any, model).get_input_embeddings().weight.numel()
     needs.flops["reward"] = 2.0 * (sum(weights) - embedding) * rows * (prompt + ppo.max_new_tokens)
@@ -271,14 +323,15 @@ def trunk_bytes(
     Adam's moments in float32."""
     size = size_of(model)
     rounded = network.layers * network.linear_weights if model.quantise == "nf4" else 0
-    # Each layer for the way there, those above the split for the way back; the head for both.
-    packed = (2 * network.layers - depth) * network.linear_weights + 2 * network.head_weights
+    # Each layer for the way there; where adapters stand on them, those above the split and the head for the way back.
+    ways = 2 if any(adapter.kind == "lora" for adapter in adapters) else 1
+    packed = (ways * network.layers - (ways - 1) * depth) * network.linear_weights + ways * network.head_weights
     return {
-        "program": PROGRAM_BYTES,
+        PROGRAM: device.program,
         TRUNK: (network.layers * network.layer_weights + network.other_weights - rounded) * size
         + rounded * BYTES_PER_WEIGHT,
-        "frozen weights, packed": packed * size if device.packs else 0,
-        "what is trained, with gradient and Adam": 16 * sum(network.lora(adapter, depth) for adapter in adapters),
+        PACKED: packed * size if device.packs else 0,
+        TRAINED: 16 * sum(network.lora(adapter, depth) for adapter in adapters),
     }
 
 
@@ -300,10 +353,10 @@ def training_bytes(
     kept = network.activations_per_token(
         network.layers - depth, checkpointing=checkpointing, fused=device.fuses and frozen
     )
-    activations = micro * kept * size_of(model)
+    activations = micro * kept * (size_of(model) if frozen else 4)  # a full copy is trained in float32
     return {
         ACTIVATIONS: activations,
-        "what the allocator holds beside them": activations * HELD_BESIDE[device.kind],
+        BESIDE: activations * HELD_BESIDE[device.kind],
         LOGITS: min(chunk, said) * vocabulary * 4 * LOGITS_COPIES,
     }
 
@@ -314,6 +367,6 @@ def generation_bytes(network: Network, rows: int, line: int, size: int, device: 
     at_once = min(rows * line, tokens_at_a_time(torch.device(device.kind)))
     return {
         CACHE: rows * line * network.layers * 2 * network.kv_width * size,
-        "logits of a token a row": rows * vocabulary * 4 * 2,
-        "prompts being read": at_once * (2 * network.width + 3 * network.mlp_width) * size,
+        ROW_LOGITS: rows * vocabulary * 4 * 2,
+        PROMPTS: at_once * (2 * network.width + 3 * network.mlp_width) * size,
     }

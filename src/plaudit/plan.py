@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psutil
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from plaudit.data.chat import Chat
+from plaudit.evaluation.run_files import acts_of
 from plaudit.material import Material
 from plaudit.models.costs import matmul_rate, network_of
 from plaudit.models.fused_layers import may_be_fused
@@ -22,11 +23,12 @@ from plaudit.recipe import Recipe
 class Plan:
     acts: list[Needs] = field(default_factory=list)
     available: float
-    """Bytes that the device has."""
+    """Bytes that the device has; of a GPU those that nobody else holds."""
+    kind: str = "cpu"
     rate: float
     """Matrix products on the device, FLOP/s, measured."""
-    uncounted: str | None = None
-    """A reward whose memory and time are its own affair: a service, or a Python function."""
+    uncounted: list[str] = field(default_factory=list)
+    """What takes time or memory that is not foreseen here, as a person reads it."""
 
     @property
     def fits(self) -> bool:
@@ -34,11 +36,13 @@ class Plan:
 
     def lines(self) -> list[str]:
         """The plan as a person reads it."""
-        minutes = sum(sum(act.seconds.values()) * act.steps for act in self.acts) / 60
+        minutes = sum(act.total_seconds for act in self.acts) / 60
+        there = "are free on this GPU" if self.kind == "cuda" else "this machine has"
+        available = f"{self.available / 1e9:.1f} GB that {there}"
         return [
-            *(line for act in self.acts for line in act.lines(self.available)),
+            *(line for act in self.acts for line in act.lines(available)),
             f"{minutes:8.1f} min in all, at {self.rate / 1e9:.0f} GFLOP/s measured now",
-            *([] if self.uncounted is None else [f"not counted: what {self.uncounted} takes"]),
+            f"not counted: {', '.join(self.uncounted)}",
         ]
 
     def complaint(self) -> str:
@@ -60,6 +64,7 @@ def make_plan(recipe: Recipe) -> Plan:
     path = material.base_model
     check_model_path(path)
     place, dtype = choose_device(recipe.model.device), getattr(torch, recipe.model.dtype)
+    available = memory_of(place)  # before the rate is measured: on a GPU that holds some
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path))
         network = network_of(model)
@@ -70,24 +75,38 @@ def make_plan(recipe: Recipe) -> Plan:
         fuses=recipe.model.quantise == "none" and may_be_fused(model),
     )
     chat = Chat.load(path, recipe.model.chat_template)
-    plan = Plan(available=memory_of(place), rate=device.rate)
+    plan = Plan(available=available, kind=place.type, rate=device.rate)
+    names = acts_of(recipe)
     if recipe.sft is not None and (recipe.data.demonstrations is not None or material.world is not None):
         lines = demonstrated(material, chat)
         plan.acts.append(training(recipe.model, recipe.sft, network, lines, device))
-    if not recipe.data.preferences:
+    first = len(plan.acts)
+    if "responses" in names:
         prompts = [len(chat.prompt_ids(prompt)) for prompt in material.sample_prompts(chat, 0)]
         plan.acts.append(sampling(recipe, network, prompts, device))
-    if recipe.align == "dpo":
-        plan.acts.append(training(recipe.model, recipe.dpo, network, ranked(material, chat), device))
-        return plan
-    if recipe.ppo.reward is None:
+    if "reward" in names:
         plan.acts.append(training(recipe.model, recipe.reward, network, ranked(material, chat), device))
-    prompts = [len(chat.prompt_ids(prompt)) for prompt in material.ppo_prompts(chat, 0)]
-    needs = act_three(recipe, network, prompts, device)
-    plan.acts.append(needs)
-    if recipe.ppo.reward is not None:
-        plan.uncounted = add_ready_reward(needs, recipe.ppo, device, prompt=mean(prompts))
+    if "ppo" in names:
+        prompts = [len(chat.prompt_ids(prompt)) for prompt in material.ppo_prompts(chat, 0)]
+        needs = act_three(recipe, network, prompts, device)
+        plan.acts.append(needs)
+        if recipe.ppo.reward is not None:
+            name = add_ready_reward(needs, recipe.ppo, device, prompt=mean(prompts))
+            plan.uncounted += [] if name is None else [f"what {name} takes"]
+    if "dpo" in names:
+        lines = of_the_judge(ranked(material, chat), recipe)
+        plan.acts.append(training(recipe.model, recipe.dpo, network, lines, device))
+    for act in plan.acts[first:]:
+        act.times = recipe.rounds
+    plan.uncounted += ["judges of fewer labels"] * ("reward" in names and recipe.reward.learning_curve)
+    plan.uncounted += ["the ceiling's PPO"] * ("ceiling" in names) + ["the evaluation"]
     return plan
+
+
+def of_the_judge(lines: Lines, recipe: Recipe) -> Lines:
+    """What DPO learns from: the rankings that the judge which it is compared with learns from."""
+    share = (1 - recipe.reward.held_out) / (1 + recipe.reward.second_judge)
+    return replace(lines, count=max(round(lines.count * share), 1))
 
 
 def demonstrated(material: Material, chat: Chat) -> Lines:
@@ -111,7 +130,8 @@ def ranked(material: Material, chat: Chat) -> Lines:
     else:
         prompts = [len(chat.prompt_ids(prompt)) for prompt in material.sample_prompts(chat, 0)]
         asked = prompts * recipe.feedback.judgements_per_prompt
-        said = [recipe.sample.responses_per_prompt * recipe.sample.max_new_tokens] * len(asked)
+        shown = recipe.feedback.queue.shown or recipe.sample.responses_per_prompt
+        said = [min(shown, recipe.sample.responses_per_prompt) * recipe.sample.max_new_tokens] * len(asked)
     lengths = [prompt + own for prompt, own in zip(asked, said, strict=True)]
     return Lines(count=len(lengths), mean=mean(lengths), longest=max(lengths), predicted=mean(said))
 

@@ -12,6 +12,9 @@ from plaudit.rl.records import STATE
 from plaudit.types import Judgement
 from plaudit.workshop import Workshop
 
+ONLY_MEMORY = ("boundary_gigabytes", "boundary_disk_gigabytes", "activation_checkpointing")
+"""Of the recipe's model: what the memory is used for changes nothing that is computed."""
+
 
 class Sources:
     """Of one run. What earlier acts have made counts by what is in it, and so does a file, wherever it lies."""
@@ -23,6 +26,8 @@ class Sources:
         """Of an act: sections of the recipe, the seed, and hashes of what it reads."""
         dumped = self.recipe.model_dump(mode="json")
         dumped["model"]["chat_template"] = source_of(self.recipe.model.chat_template)
+        for name in ONLY_MEMORY:
+            del dumped["model"][name]
         chosen = {name: dumped[name] for name in sections}
         return {"base": self._base, "seed": self.recipe.seed, "recipe": chosen, "sources": sources}
 

@@ -81,6 +81,7 @@ class Workshop:
             boundary_disk_gigabytes=config.boundary_disk_gigabytes,
             decoding_dtype=self.decoding_dtype,
         )
+        trunk.reading.say = self.folder.say
         self.folder.say(*trunk.notes)
         if trunk.fused is None:
             self.folder.say("this network runs through transformers' own modules, which is slower")

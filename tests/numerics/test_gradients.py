@@ -205,12 +205,13 @@ def test_the_states_that_generation_leaves_are_those_that_are_computed(kind: str
 @pytest.mark.parametrize(("kind", "stop"), [("llama", ()), ("gpt_neox", ()), ("llama", ("dog", "why who"))])
 def test_a_judge_on_the_trunk_finds_the_states_of_generation(kind: str, stop: tuple[str, ...]) -> None:
     """Every response that reads as it was drawn is scored without the layers below the split; one that does not (a
-    special token leaves no text) is computed from its own ids. A memory without room gives the same rollout."""
+    special token leaves no text) is computed from its own ids. A memory without room gives the same rollout; where the
+    disk has room the judge's states are those that log-probs and values are read from."""
     settings = config(responses_per_prompt=3, prompts_per_step=4, stop=stop)
     seen: list[tuple[Rollout, int]] = []
-    for gigabytes in (1.0, 0.0):
+    for gigabytes, on_disk in ((1.0, 0.0), (0.0, 0.0), (0.0, 1.0)):
         learner, made = ready(settings, kind, split_depth=1)
-        made.memory.gigabytes = gigabytes
+        made.memory.gigabytes, made.memory.gigabytes_on_disk = gigabytes, on_disk
         judge = RewardModel(made, tiny.chat(), ["overall"], part="reward", adapter=LORA, seed=0)
         computed: list[int] = []
 
@@ -222,17 +223,20 @@ def test_a_judge_on_the_trunk_finds_the_states_of_generation(kind: str, stop: tu
 
         made.register_forward_hook(count, with_kwargs=True)
         seen.append((rolled_out(learner, made, settings, reward=judge), sum(computed)))
-    (kept, some), (bare, every) = seen
-    assert kept.texts == bare.texts
+        made.memory.forget()
+    (kept, some), (bare, every), (filed, once) = seen
+    assert kept.texts == bare.texts == filed.texts
     assert len(set(kept.finished_B.tolist())) == 2  # some are closed in place of their end, some behind the limit
     if stop:
         last = [t[m][-1].item() for t, m in zip(kept.response_tokens_BT, kept.response_mask_BT, strict=True)]
         assert tiny.ID["dog"] in last
     for name in ("scores_BO", "logprobs_BT", "ref_logprobs_BT", "values_BT"):
         torch.testing.assert_close(getattr(kept, name), getattr(bare, name), atol=2e-5, rtol=0)
+        torch.testing.assert_close(getattr(filed, name), getattr(bare, name), atol=2e-5, rtol=0)
     assert some < every
+    assert once < every
     if kind == "llama":
-        chat, expected = tiny.chat(), 0
+        chat, expected, by_judge, anew = tiny.chat(), 0, 0, 0
         for rows in rows_of(kept.bundles):
             prompt, drawn = (
                 kept.prompts[rows[0]],
@@ -243,7 +247,11 @@ def test_a_judge_on_the_trunk_finds_the_states_of_generation(kind: str, stop: tu
             before = chat.prompt_ids(prompt)
             others = [r for r, c in zip(read, closed, strict=True) if r != before + c]
             expected += sum(len(o) - len(before) for o in others) + len(before) * bool(others)
+            by_judge += sum(len(one) - len(before) for one in read) + len(before)
+            strange = [t for t, r, c in zip(drawn, read, closed, strict=True) if r != before + c]
+            anew += sum(len(t) - 1 for t in strange) + len(before) * bool(strange)
         assert some == expected < every / 2
+        assert once == by_judge + anew
 
 
 def test_the_gradient_is_a_mean_over_the_tokens_of_the_minibatch() -> None:

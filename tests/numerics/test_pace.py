@@ -98,11 +98,14 @@ def test_every_training_act_says_how_fast_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("own", [True, False])
-@pytest.mark.parametrize("gigabytes", [1.0, 0.0])
-def test_phases_of_a_step_of_ppo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool, gigabytes: float) -> None:
-    """A judge on the trunk is seen by what the trunk reads for it. What memory has no room for is read anew, by the
-    policy and by the value, in every epoch."""
-    made = Trunk(tiny.model(), 1, boundary_gigabytes=gigabytes)
+@pytest.mark.parametrize(("gigabytes", "on_disk"), [(1.0, 0.0), (0.0, 1.0), (0.0, 0.0)])
+def test_phases_of_a_step_of_ppo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool, gigabytes: float, on_disk: float
+) -> None:
+    """A judge on the trunk is seen by what the trunk reads for it. What has no room in memory is read by whoever comes
+    first, the judge or the reference; where the disk has none either it is read anew by each, by the policy and by the
+    value in every epoch."""
+    made = Trunk(tiny.model(), 1, boundary_gigabytes=gigabytes, boundary_disk_gigabytes=on_disk)
     judge = RewardModel(made, tiny.chat(), ["overall"], part="reward", adapter=LORA, seed=0)
     reward: RewardFunction = judge if own else tiny.CountWord()
     settings: PPO = config(epochs=2, minibatches=1)
@@ -124,8 +127,13 @@ def test_phases_of_a_step_of_ppo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     lower, top = pace.read["train"]
     assert top > 0
     assert top % (2 * 2) == 0  # policy and value, two epochs
-    assert lower == (0 if gigabytes else top)
+    assert lower == (0 if gigabytes or on_disk else top)
     assert (pace.read["reward"][1] > 0) == own
     assert pace.read["generate"] == (0, 0)
-    assert pace.read["score"] == (0 if gigabytes else top / 2, top / 2)  # reference and value
+    lower, both = pace.read["score"]
+    assert both == top / 2  # reference and value
+    if own and on_disk:  # texts that do not give the ids that were drawn are read once more
+        assert 0 < lower < top / 4
+    else:
+        assert lower == (0 if gigabytes else top / 4 if on_disk else top / 2)
     assert 0 <= step["padding"] < 1

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,8 @@ from plaudit.models import costs
 from plaudit.models.costs import Network, network_of
 from plaudit.models.sequences import predicting_states
 from plaudit.models.trunk import Trunk
-from plaudit.needs import REACHED, Device, Lines, Needs, act_three, training
-from plaudit.plan import Plan, make_plan
+from plaudit.needs import REACHED, Device, Lines, Needs, act_three, advice, sampling, training
+from plaudit.plan import Plan, make_plan, of_the_judge
 from plaudit.recipe import PPO, Adapter
 from plaudit.recipe_file import dump_recipe, load_recipe, shipped_recipe
 from plaudit.rl.costs import ppo_flops
@@ -230,18 +233,20 @@ def test_states_that_are_not_kept_are_read_anew(tmp_path: Path) -> None:
         needs.append(act_three(recipe, network, [6] * 10, on()))
     kept, anew = needs
     lower = 100 * network.layer_flops
+    assert kept.flops["reward"] == lower + lower  # nothing is fused here: who reads first computes them, by one layer
     assert {phase: anew.flops[phase] - kept.flops[phase] for phase in kept.flops} == {
         "generate": 0,
         "score": 2 * lower,
         "train": 3 * 2 * lower,
-        "reward": lower,
+        "reward": 0,
     }
     assert (kept.stays["boundary states"], anew.stays["boundary states"]) == (100 * network.width * 4, 1.0)
 
 
 def test_the_acts_that_train_by_hand(tmp_path: Path) -> None:
-    """20 rows, 2 of them held out, in batches of 4 for 3 epochs: 5 batches each. 3 of 4 layers are above the split;
-    what leaves the lowest is kept, so that a step reads a third of its rows through it."""
+    """20 rows, 2 of them held out, in batches of 4 for 3 epochs: 5 batches each, of 3.6 rows on average. 3 of 4 layers
+    are above the split; what leaves the lowest is kept, so that a step reads a third of its rows through it. DPO has
+    18 rows; its reference reads them all, once."""
     network = tiny_network(layers=4)
     adapter = {"rank": 4}
     recipe = tiny.recipe(
@@ -253,15 +258,33 @@ def test_the_acts_that_train_by_hand(tmp_path: Path) -> None:
     rows = Lines(count=20, mean=10.0, longest=16, predicted=4.0)
     assert recipe.sft is not None
     fine_tuning, judge, dpo = (
-        training(recipe.model, act, network, rows, on(rate=1e6)) for act in (recipe.sft, recipe.reward, recipe.dpo)
+        training(recipe.model, act, network, replace(rows, count=count), on(rate=1e6))
+        for act, count in ((recipe.sft, 20), (recipe.reward, 20), (recipe.dpo, 18))
     )
     assert [act.steps for act in (fine_tuning, judge, dpo)] == [15, 15, 15]
-    layers = 2 * 40 * 3 * network.layer_flops
-    assert fine_tuning.flops == {"read": 40 * network.layer_flops / 3, "train": layers + 2 * 16 * network.head_flops}
-    assert judge.flops == {"read": 40 * network.layer_flops / 3, "train": layers}
-    assert dpo.flops == fine_tuning.flops
+    layers, read = 2 * 36 * 3 * network.layer_flops, 36 * network.layer_flops / 3
+    assert fine_tuning.flops == pytest.approx({"read": read, "train": layers + 2 * 14.4 * network.head_flops})
+    assert judge.flops == pytest.approx({"read": read, "train": layers})
+    assert dpo.flops == pytest.approx(fine_tuning.flops)
+    assert (fine_tuning.once, judge.once) == (0, 0)
+    assert dpo.once == 180 * 3 * network.layer_flops + 18 * 4 * network.head_flops
+    assert dpo.total_seconds == pytest.approx(dpo.once / 1e6 / REACHED["cpu"]["score"] + 15 * sum(dpo.seconds.values()))
     assert fine_tuning.seconds["train"] == pytest.approx(fine_tuning.flops["train"] / 1e6 / REACHED["cpu"]["train"])
     assert judge.stays["what is trained, with gradient and Adam"] == 16 * 3 * 4 * network.lora_widths
+
+
+def test_a_judge_that_begins_as_a_probe_and_asks_who_errs(tmp_path: Path) -> None:
+    """18 rows are read once for the probe: through 3 of 4 layers, and where there is no epoch through the lowest too.
+    Who errs is found in an epoch of its own."""
+    network, rows = tiny_network(layers=4), Lines(count=18, mean=10.0, longest=16, predicted=4.0)
+    found: list[Needs] = []
+    for epochs, annotators in ((2, "alike"), (0, "alike"), (2, "reliability")):
+        changes = {"batch_size": 4, "epochs": epochs, "held_out": 0.0, "head_start": "probe"}
+        changes |= {"likelihood": {"annotators": annotators}}
+        recipe = tiny.recipe(tmp_path, tmp_path, model={"split_depth": 1}, reward=changes)
+        found.append(training(recipe.model, recipe.reward, network, rows, on()))
+    assert [act.steps for act in found] == [10, 0, 15]
+    assert [act.once for act in found] == [180 * layers * network.layer_flops for layers in (3, 4, 3)]
 
 
 def test_the_plan_of_a_recipe(tmp_path: Path) -> None:
@@ -278,6 +301,8 @@ def test_the_plan_of_a_recipe(tmp_path: Path) -> None:
         "Act III, PPO",
     ]
     assert plan.complaint() == ""
+    assert [act.times for act in plan.acts] == [1, 1, 1, 1]
+    assert plan.lines()[-1] == "not counted: the evaluation"
     plan.available = 1.0
     assert not plan.fits
     assert all(act.name in plan.complaint() for act in plan.acts)
@@ -359,21 +384,43 @@ def test_a_classifier_that_pays_is_counted(tmp_path: Path) -> None:
 def test_what_is_not_counted_is_said(tmp_path: Path) -> None:
     folder = tiny.model_folder(tmp_path / "model")
     plan = make_plan(tiny.recipe(tmp_path, folder, ppo={"reward": "tiny:count_yes"}))
-    assert plan.lines()[-1] == "not counted: what tiny:count_yes takes"
-    assert "Act II, the judge" not in [act.name for act in plan.acts]
+    assert plan.lines()[-1] == "not counted: what tiny:count_yes takes, the evaluation"
+    assert [act.name for act in plan.acts] == ["Act I, fine-tuning", "Act III, PPO"]  # nobody ranks anything
 
 
 def test_a_plan_without_ppo(tmp_path: Path) -> None:
     folder = tiny.model_folder(tmp_path / "model")
     plan = make_plan(tiny.recipe(tmp_path, folder, align="dpo"))
-    assert [act.name for act in plan.acts] == ["Act I, fine-tuning", "Act II, responses", "Act III, DPO"]
+    acts = ["Act I, fine-tuning", "Act II, responses", "Act II, the judge", "Act III, DPO"]
+    assert [act.name for act in plan.acts] == acts
+
+
+def test_acts_that_come_in_every_round_are_counted_as_often(tmp_path: Path) -> None:
+    """From the second round on a policy speaks that stands beside the trunk."""
+    folder = tiny.model_folder(tmp_path / "model")
+    network = tiny_network(layers=2)
+    plans = [make_plan(tiny.recipe(tmp_path, folder, rounds=rounds)) for rounds in (1, 3)]
+    assert [act.times for act in plans[1].acts] == [1, 3, 3, 3]
+    weights = network.layers * network.layer_weights + network.other_weights
+    assert [plan.acts[1].stays["policy, whole"] for plan in plans] == [0, weights * 4]
+    ppo = plans[1].acts[-1]
+    assert ppo.total_seconds == pytest.approx(3 * ppo.steps * sum(ppo.seconds.values()))
+    assert any(line.endswith(" in each of 3 rounds, if every response is as long as it may be")
+               for line in plans[1].lines())  # fmt: skip
+
+
+def test_dpo_learns_from_the_judges_half(tmp_path: Path) -> None:
+    lines = Lines(count=200, mean=10.0, longest=16, predicted=4.0)
+    for second, count in ((False, 160), (True, 80)):
+        recipe = tiny.recipe(tmp_path, tmp_path, reward={"held_out": 0.2, "second_judge": second})
+        assert of_the_judge(lines, recipe).count == count
 
 
 @pytest.mark.parametrize(
     ("part", "said"),
     [
         ("activations of a micro-batch", "lower ppo.tokens_per_microbatch, set model.activation_checkpointing"),
-        ("cache of keys and values", "lower ppo.prompts_per_step or max_new_tokens"),
+        ("cache of keys and values", "lower ppo.prompts_per_step or ppo.max_new_tokens"),
         ("trunk, frozen", "model.quantise: nf4"),
         ("boundary states", "lower model.boundary_gigabytes"),
         ("what is trained, with gradient and Adam", "lower ppo.adapter.rank"),
@@ -384,3 +431,25 @@ def test_what_does_not_fit_is_named_with_what_helps(part: str, said: str) -> Non
     plan = Plan(acts=[needs], available=80e9, rate=1e9)
     assert plan.complaint().startswith(f"Act III, PPO needs 91.0 GB, of which 90.0 are {part}: ")
     assert said in plan.complaint()
+
+
+def test_every_part_has_advice_and_the_fields_it_names_are_there(tmp_path: Path) -> None:
+    """Of all acts, on a processor that packs; a classifier's memory is its own."""
+    recipe, network = tiny.recipe(tmp_path, tmp_path, model={"split_depth": 1}, rounds=2), tiny_network(layers=2)
+    device, rows = on(packs=True, fuses=True), Lines(count=18, mean=10.0, longest=16, predicted=4.0)
+    assert recipe.sft is not None
+    acts = [training(recipe.model, act, network, rows, device) for act in (recipe.sft, recipe.reward, recipe.dpo)]
+    acts += [sampling(recipe, network, [6] * 4, device), act_three(recipe, network, [6] * 4, device)]
+    named: set[str] = set()
+    for act in acts:
+        for part in [*act.stays, *(part for phase in act.phases.values() for part in phase)]:
+            if part != "what the allocator holds beside them":
+                named |= set(re.findall(r"[a-z]+(?:\.[a-z_]+)+", advice(part, act.section)))
+        assert act.largest_part[0] != "what the allocator holds beside them"
+    assert len(named) > 10
+    for name in named:
+        place: Any = recipe.model_dump()
+        for key in name.split("."):
+            assert isinstance(place, Mapping), name
+            assert key in place, name
+            place = place[key]

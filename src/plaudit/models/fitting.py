@@ -39,19 +39,22 @@ class AtATime:
         """`attempt(count)`, which may be tried again with half of them: `drop` forgets what a failed one has left, such
         as a part of the gradient. What comes out must not depend on the count."""
         while True:
+            tried = self.count
             try:
-                return attempt(self.count)
+                return attempt(tried)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
             drop()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            if self.count <= self.least:
+            if self.count < tried:  # what was attempted has found out by itself
+                continue
+            if tried <= self.least:
                 raise TrainingError(
-                    f"{where}: memory does not suffice even for {self.count} {self.what} at a time; {self.advice}"
+                    f"{where}: memory does not suffice even for {tried} {self.what} at a time; {self.advice}"
                 )
-            self.count = max(self.count // 2, 1)
+            self.count = max(tried // 2, 1)
             self.say(f"{where}: memory has run out; from here on {self.count} {self.what} at a time")
 
 
@@ -64,6 +67,12 @@ def micro_batches(tokens: int, say: Callable[[str], None] = unsaid) -> AtATime:
         advice="raise model.split_depth, set model.activation_checkpointing, or lower the number of tokens in a row",
         say=say,
     )
+
+
+def tokens_read(count: int) -> AtATime:
+    """Tokens in one pass of a network that is not trained on what it reads."""
+    advice = "lower the number of tokens in a row, or choose a smaller model"
+    return AtATime(count=count, what="tokens", least=16, advice=advice)
 
 
 def sampled_rows(count: int, say: Callable[[str], None] = unsaid) -> AtATime:

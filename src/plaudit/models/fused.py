@@ -241,7 +241,8 @@ class _RunningFused:
 
     def keep(self, rows: Tensor) -> None:
         self._upto = 0
-        self.caches = [cache.of(rows) for cache in self.caches]
+        for i, cache in enumerate(self.caches):  # one after the other, so that they are never all there twice
+            self.caches[i] = cache.of(rows)
         self.lengths_B = self.lengths_B[rows]
         self.longest = int(self.lengths_B.max())
 
@@ -264,6 +265,8 @@ def decoder_of(model: PreTrainedModel, dtype: torch.dtype | None = None, *, few:
     """The fast decoder of a model that is only to speak, or its modules; `dtype`: that of its products, where it is not
     the model's own; `few`: a conversation's, where weights are best kept in half precision."""
     fused = fused_decoder(model, dtype=dtype, few=few)
+    if fused is None and few:
+        fused = fused_decoder(model, dtype=dtype)
     if fused is not None or dtype is None:
         return fused or ModuleDecoder(model)
     return ModuleDecoder(copy.deepcopy(model).to(dtype))  # pyright: ignore[reportArgumentType]
@@ -289,7 +292,7 @@ def fused_decoder(
     path, _ = find_layers(model)
     own_head = cast(nn.Module, model.get_output_embeddings())
     own = FusedDecoder(model.base_model, own_head, path, boundary_at=boundary_at, shared=shared, dtype=dtype, few=few)
-    if not agrees(own, model, exact=model.dtype == torch.float32 and dtype is None and not few):
+    if not agrees(own, model, exact=model.dtype == torch.float32 and dtype is None):
         return None
     if base is None or head is None:
         return own

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import IO
 
 import torch
 from torch import Tensor
 
-from plaudit.types import Bundle
+from plaudit.types import Bundle, TrainingError
 
 Key = tuple[bytes, bytes | None]
 """A prompt's token ids, and those of a response to it; None: the prompt by itself."""
@@ -81,25 +81,53 @@ class StateMemory:
         place = self._places.get(key)
         return self._states.get(key) if place is None else self._read(place)
 
+    def shorten(self, key: Key, to: Key) -> None:
+        """What is kept of a response is from now on kept of its beginning `to`, whose states are the same."""
+        assert to[1] is not None, "a response's"
+        count = len(to[1]) // torch.long.itemsize
+        if to in self._states or to in self._places or not count:
+            return
+        if key in self._states:
+            self._states[to] = self._states.pop(key)[:count]
+        elif key in self._places:
+            place = self._places.pop(key)
+            self._places[to] = replace(place, shape=torch.Size([count, *place.shape[1:]]))
+
     def _write(self, key: Key, states: Tensor, size: int) -> None:
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="plaudit-states-")  # noqa: SIM115  closed by forget
-        begin = self._file.seek(0, os.SEEK_END)
-        try:
-            self._file.write(states.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-            self._file.flush()
-        except OSError:  # the disk is full: what lies there stays, the rest is computed again
-            self._file.truncate(begin)
-            self.left_on_disk = 0
+        begin = self._append(states.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        if begin is None:
+            self.left_on_disk = 0  # what lies there stays, the rest is computed again
             return
         self._places[key] = _Place(begin, states.shape, states.dtype, states.device)
         self.left_on_disk -= size
 
+    def _append(self, data: bytes) -> int | None:
+        """Where the bytes begin in the file; None: no file can be made, or the disk is full."""
+        begin, rest = None, memoryview(data)
+        try:
+            if self._file is None:
+                # Nothing may wait in a buffer: what found no room there would be written once more when it is closed.
+                self._file = tempfile.TemporaryFile(prefix="plaudit-states-", buffering=0)  # noqa: SIM115  see forget
+            begin = self._file.seek(0, os.SEEK_END)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError:
+            if self._file is not None and begin is not None:
+                with suppress(OSError):
+                    self._file.truncate(begin)
+            return None
+        return begin
+
     def _read(self, place: _Place) -> Tensor:
-        assert self._file is not None
+        assert self._file is not None, "its places go when it does"
         self._file.seek(place.begin)
         data = bytearray(place.shape.numel() * place.dtype.itemsize)
-        assert self._file.readinto(data) == len(data)  # pyright: ignore[reportAttributeAccessIssue]
+        rest = memoryview(data)
+        while rest:
+            count = self._file.readinto(rest)  # pyright: ignore[reportAttributeAccessIssue]
+            if not count:
+                raise TrainingError("the temporary file of boundary states (in TMPDIR) was cut off while it was in use")
+            rest = rest[count:]
         return torch.frombuffer(data, dtype=place.dtype).view(place.shape).to(place.device)
 
 

@@ -174,14 +174,13 @@ def multiply_and_add(x_NI: Tensor, weight_OI: Tensor, to_NO: Tensor) -> Tensor:
 
 FEW = 24
 """Rows up to which reading the weights is what a product waits for."""
-LARGEST_HALF = 65504.0
 
 
 class Halved:
     """x W^T + b where rows are few, for weights one below the other: kept in float16, multiplied in float32 (FBGEMM).
 
-    Half the bytes, for weights rounded to eleven bits (those published in bfloat16 are mostly held exactly). More rows
-    are multiplied by the plain weights, which are not held twice: they stay their owner's.
+    Half the bytes, for weights that float16 holds exactly (`can_halve`), as it does most of those that were published
+    in bfloat16. More rows are multiplied by the plain weights, which are not held twice: they stay their owner's.
     """
 
     def __init__(self, *weights: Tensor, bias: Tensor | None = None) -> None:
@@ -198,10 +197,10 @@ class Halved:
 
 
 def can_halve(weights: Sequence[Tensor]) -> bool:
-    """float32 on a processor that FBGEMM knows, and none too large for float16."""
+    """float32 on a processor that FBGEMM knows, and every one of them a float16 too."""
     if not all(w.device.type == "cpu" and w.dtype == torch.float32 for w in weights) or not halving_works():
         return False
-    return all(float(weight.abs().max()) < LARGEST_HALF for weight in weights)
+    return all(torch.equal(weight.half().float(), weight) for weight in weights)
 
 
 @cache

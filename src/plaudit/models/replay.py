@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 import torch
@@ -49,7 +50,13 @@ class Replay(Generic[Result]):
         aside.wait_stream(here)
         with torch.cuda.stream(aside):
             graph.capture_begin()
-            self.result = function(*self.inputs)
+            try:
+                self.result = function(*self.inputs)
+            except BaseException:
+                # An open recording would forbid to give memory back, and so to try with fewer rows.
+                with suppress(RuntimeError):
+                    graph.capture_end()
+                raise
             graph.capture_end()
         here.wait_stream(aside)
         return graph

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from plaudit.models.costs import tokens_at_a_time
 from plaudit.models.decoding import Decoder, ModuleDecoder
 from plaudit.models.family import ROUNDED
-from plaudit.models.fitting import micro_batches
+from plaudit.models.fitting import tokens_read
 from plaudit.models.fused import FusedDecoder, fused_decoder
 from plaudit.models.fused_layers import fused_layers
 from plaudit.models.lora import LoRA, Switch, hook_into, linears_in, merged_weight
@@ -75,7 +75,7 @@ class Trunk(nn.Module):
         self.parts = nn.ModuleDict()
         self.memory = StateMemory(boundary_gigabytes, on_disk=boundary_disk_gigabytes)
         self._read = {"lower": torch.zeros((), dtype=torch.long), "top": torch.zeros((), dtype=torch.long)}
-        self.reading = micro_batches(tokens_at_a_time(model.device))
+        self.reading = tokens_read(tokens_at_a_time(model.device))
         """Tokens at a time where nothing is trained."""
         self.decoding_dtype = None if decoding_dtype == model.dtype else decoding_dtype
         path, layers = find_layers(model)

@@ -21,7 +21,7 @@ from plaudit.answers import ask
 from plaudit.data.batching import token_budget_batches
 from plaudit.data.chat import Chat
 from plaudit.models.costs import tokens_at_a_time
-from plaudit.models.fitting import micro_batches
+from plaudit.models.fitting import tokens_read
 from plaudit.models.loading import choose_device, may_be_model
 from plaudit.plugins import resolve_plugin
 from plaudit.types import OVERALL, InputError, PlauditError, Prompt, RewardFunction
@@ -83,7 +83,7 @@ class Classifier:
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, name: str) -> None:
         config: Any = model.config
         self.model, self.tokenizer, self.name = model, tokenizer, name
-        self.reading = micro_batches(tokens_at_a_time(model.device))
+        self.reading = tokens_read(tokens_at_a_time(model.device))
         count = int(config.num_labels)
         labels = [str(config.id2label[i]) for i in range(count)]
         plain = count == 1 and labels[0].upper().startswith("LABEL_")

@@ -123,69 +123,69 @@ def ppo(
     decoder = trunk.decoder(POLICY)
     metrics = journal.logged(start)  # where the run was stopped behind its last step, what it returns
 
-    for step in journal.track(range(start, config.steps), "PPO", config.steps - start):
-        began = time.perf_counter()
-        phases = learner.pace
-        phases.begin()
-        trunk.memory.renew()
-        with phases("generate"):
-            trunk.refresh(decoder, POLICY)
-        chosen = draw_prompts(prompts, config.prompts_per_step, seed=seed, step=step)
-        rollout = collect(
-            trunk,
-            learner.value_head,
-            decoder,
-            chat,
-            reward,
-            chosen,
-            config,
-            seed=seed,
-            step=step,
-            phases=phases,
-            limits=learner.limits,
-        )
+    with trunk.memory.kept():
+        for step in journal.track(range(start, config.steps), "PPO", config.steps - start):
+            began = time.perf_counter()
+            phases = learner.pace
+            phases.begin()
+            trunk.memory.renew()
+            with phases("generate"):
+                trunk.refresh(decoder, POLICY)
+            chosen = draw_prompts(prompts, config.prompts_per_step, seed=seed, step=step)
+            rollout = collect(
+                trunk,
+                learner.value_head,
+                decoder,
+                chat,
+                reward,
+                chosen,
+                config,
+                seed=seed,
+                step=step,
+                phases=phases,
+                limits=learner.limits,
+            )
 
-        score_B = combine_objectives(rollout.scores_BO, reward.objectives, config.objective_weights)
-        score_B = bend_scores(score_B, config.score_bend, limit=config.score_limit)
-        score_B = score_B - config.missing_eos_penalty * ~rollout.finished_B
-        score_B = (score_B - config.unfamiliar_penalty * rollout.unfamiliar_B).to(trunk.device)
-        kl_BT = kl_estimate(rollout.logprobs_BT, rollout.ref_logprobs_BT, config.kl.estimator)
-        coefficient = learner.controller.coefficient
-        relative_B = (
-            leave_one_out(score_B, config.responses_per_prompt) if config.baseline == "leave_one_out" else score_B
-        )
-        rewards_BT = shape_rewards(relative_B, kl_BT, rollout.response_mask_BT, coefficient=coefficient)
+            score_B = combine_objectives(rollout.scores_BO, reward.objectives, config.objective_weights)
+            score_B = bend_scores(score_B, config.score_bend, limit=config.score_limit)
+            score_B = score_B - config.missing_eos_penalty * ~rollout.finished_B
+            score_B = (score_B - config.unfamiliar_penalty * rollout.unfamiliar_B).to(trunk.device)
+            kl_BT = kl_estimate(rollout.logprobs_BT, rollout.ref_logprobs_BT, config.kl.estimator)
+            coefficient = learner.controller.coefficient
+            relative_B = (
+                leave_one_out(score_B, config.responses_per_prompt) if config.baseline == "leave_one_out" else score_B
+            )
+            rewards_BT = shape_rewards(relative_B, kl_BT, rollout.response_mask_BT, coefficient=coefficient)
 
-        advantages_BT, returns_BT = gae(
-            rewards_BT, rollout.values_BT, rollout.response_mask_BT, gamma=config.gamma, lam=config.lam
-        )
-        if config.whiten_advantages:
-            advantages_BT = whiten(advantages_BT, rollout.response_mask_BT)
+            advantages_BT, returns_BT = gae(
+                rewards_BT, rollout.values_BT, rollout.response_mask_BT, gamma=config.gamma, lam=config.lam
+            )
+            if config.whiten_advantages:
+                advantages_BT = whiten(advantages_BT, rollout.response_mask_BT)
 
-        with phases("train"):
-            metrics = update(learner, rollout, advantages_BT, returns_BT, step=step)
+            with phases("train"):
+                metrics = update(learner, rollout, advantages_BT, returns_BT, step=step)
 
-        kl_B = (rollout.logprobs_BT - rollout.ref_logprobs_BT).where(rollout.response_mask_BT, 0.0).sum(dim=1)
-        learner.controller.update(float(kl_B.mean()), len(kl_B))
-        metrics |= describe(rollout, rewards_BT, score_B, kl_B, returns_BT, objectives=reward.objectives)
-        if recomputes(trunk, config):
-            metrics |= sampler_mismatch(rollout)
-        seconds = time.perf_counter() - began
-        metrics |= {"kl_coefficient": coefficient, "seconds": seconds}
-        metrics |= speed(learner, rollout, seconds, minibatches=int(metrics["minibatches_done"]))
-        journal.log(step + 1, metrics)
-        if step % config.samples_every == 0 or step + 1 == config.steps:
-            show_samples(rollout, score_B, kl_B, step=step, journal=journal, folder=folder)
-        note_doubtful(rollout, score_B, sampling_of(config, seed), step=step, folder=folder)
-        if config.dump_rollouts:
-            dump_rollout(rollout, rewards_BT, advantages_BT, step=step, folder=folder)
-        if config.keep_policy_every is not None and (step + 1) % config.keep_policy_every == 0:
-            keep_policy(trunk, folder / POLICIES / f"step_{step + 1:05d}.safetensors")
-        if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
-            save_state(learner, folder, step=step + 1)
-        del rollout  # its states are not held beside those of the next one
+            kl_B = (rollout.logprobs_BT - rollout.ref_logprobs_BT).where(rollout.response_mask_BT, 0.0).sum(dim=1)
+            learner.controller.update(float(kl_B.mean()), len(kl_B))
+            metrics |= describe(rollout, rewards_BT, score_B, kl_B, returns_BT, objectives=reward.objectives)
+            if recomputes(trunk, config):
+                metrics |= sampler_mismatch(rollout)
+            seconds = time.perf_counter() - began
+            metrics |= {"kl_coefficient": coefficient, "seconds": seconds}
+            metrics |= speed(learner, rollout, seconds, minibatches=int(metrics["minibatches_done"]))
+            journal.log(step + 1, metrics)
+            if step % config.samples_every == 0 or step + 1 == config.steps:
+                show_samples(rollout, score_B, kl_B, step=step, journal=journal, folder=folder)
+            note_doubtful(rollout, score_B, sampling_of(config, seed), step=step, folder=folder)
+            if config.dump_rollouts:
+                dump_rollout(rollout, rewards_BT, advantages_BT, step=step, folder=folder)
+            if config.keep_policy_every is not None and (step + 1) % config.keep_policy_every == 0:
+                keep_policy(trunk, folder / POLICIES / f"step_{step + 1:05d}.safetensors")
+            if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
+                save_state(learner, folder, step=step + 1)
+            del rollout  # its states are not held beside those of the next one
 
-    trunk.memory.forget()
     save_state(learner, folder, step=config.steps)
     export_policy(trunk, chat, folder)
     return metrics

@@ -87,6 +87,7 @@ def collect(
     tokens_BT, mask_BT, sampler_logprobs_BT = response_grid(sampled, trunk.device)
     recompute = recomputes(trunk, config)
     with phases("score"):
+        take_over(trunk, prompt_tokens, sampled, closing=chat.eos_ids[0])
         bundles = bundles_of(trunk, prompt_tokens, sampled)
         if all(one.inputs.dim() > 1 for one in bundles):
             trunk.memory.forget()  # the bundles have a copy of what is read from here on
@@ -133,14 +134,28 @@ def sampling_of(config: PPO | Sample, seed: int) -> Sampling:
 
 
 def remember(trunk: Trunk, prompt_tokens: Sequence[Tensor], sampled: Sequence[Generated], *, closing: int) -> None:
-    """Boundary states of the sequences as a judge on this trunk reads them: closed by `closing`. It finds them where
-    the text of a response gives the very ids that were drawn."""
+    """Boundary states of the sequences as a judge on this trunk reads them. It finds them where the text of a response
+    gives the very ids that were drawn."""
     for prompt, one in zip(prompt_tokens, sampled, strict=True):
         if one.prompt_states is not None and one.states is not None:
-            said = one.tokens[:-1] if one.finished else one.tokens
-            keys = keys_of(bundle(prompt, [torch.tensor([*said, closing])]))
+            keys = keys_of(bundle(prompt, [closed(one, closing)]))
             for key, states in zip(keys, (one.prompt_states, one.states), strict=True):
                 trunk.memory.put(key, states)
+
+
+def closed(one: Generated, closing: int) -> Tensor:
+    """A response's tokens as a judge reads them: closed by `closing`."""
+    return torch.tensor([*(one.tokens[:-1] if one.finished else one.tokens), closing])
+
+
+def take_over(trunk: Trunk, prompt_tokens: Sequence[Tensor], sampled: Sequence[Generated], *, closing: int) -> None:
+    """Where generation has left no boundary states, those that a judge on this trunk has computed: its sequences begin
+    as those that policy, reference and value read."""
+    for prompt, one in zip(prompt_tokens, sampled, strict=True):
+        if one.states is None:
+            _, key = keys_of(bundle(prompt, [closed(one, closing)]))
+            _, to = keys_of(bundle(prompt, [torch.tensor(one.tokens[:-1], dtype=torch.long)]))
+            trunk.memory.shorten(key, to)
 
 
 def recomputes(trunk: Trunk, config: PPO) -> bool:
