@@ -47,7 +47,7 @@ real: real-arguments $(STAMP) ## run on a real model and real people's pairs: MO
 bench: $(STAMP) ## time and memory against the peers: MODEL=folder [DATA=folder] [BENCH='--runs 1 --only sft'] [BENCH=--quick]
 	$(BIN)/python benchmarks/bench.py $(if $(MODEL),--model '$(MODEL)') $(if $(DATA),--data '$(DATA)') $(BENCH)
 
-QUICK := bench active careless 'depth world' 'depth model' 'equal_reward model' 'equal_reward world' heldout judges leash real_judge rivals scaling
+QUICK := bench active careless 'depth world' 'depth model' 'equal_reward model' 'equal_reward world' heldout judges leash phases real_judge rivals scaling
 
 .PHONY: quick
 quick: $(STAMP) ## does every benchmark still work? With tiny models (half an hour)

@@ -95,15 +95,16 @@ def act_three(task: dict[str, Any]) -> dict[str, Any]:
 def ppo_updates(task: dict[str, Any], chat: TokenChat) -> dict[str, Any]:
     """PPO as a user runs it, the judge among the parts of the trunk; early stopping is off, as the peer has none."""
     scale, trunk = task["scale"], trunk_of(task)
-    config = PPO(
-        steps=scale["updates"],
-        prompts_per_step=scale["batch"],
-        epochs=scale["epochs"],
-        minibatches=1,
-        max_new_tokens=scale["response"],
-        tokens_per_microbatch=tokens_at_a_time(scale),
-        stop_epochs_at_kl=None,
-    )
+    settings = {
+        "steps": scale["updates"],
+        "prompts_per_step": scale["batch"],
+        "epochs": scale["epochs"],
+        "minibatches": 1,
+        "max_new_tokens": scale["response"],
+        "tokens_per_microbatch": tokens_at_a_time(scale),
+        "stop_epochs_at_kl": None,
+    }
+    config = PPO(**settings | task.get("ppo", {}))
     judge = RewardModel(trunk, chat, ["score"], part="reward", adapter=Adapter(), seed=0)
     folder = Path(task["folder"])
     journal = Stamps(folder, stop_after=scale["updates"])
