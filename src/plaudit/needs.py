@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from plaudit.models.costs import Network, passes, tokens_at_a_time
@@ -33,7 +34,9 @@ REACHED = {
     "cpu": {"read": 0.6, "generate": 0.4, "reward": 0.6, "score": 0.6, "train": 0.55},
     "cuda": {"read": 0.22, "generate": 0.08, "reward": 0.25, "score": 0.22, "train": 0.38},
 }
-"""Of the measured matrix-product rate, what each phase reached where it was measured (docs/performance.md)."""
+"""Of the measured matrix-product rate, what each phase reached where it was measured (docs/performance.md) ..."""
+MEASURED_WIDTH = {"cpu": 576, "cuda": 1536}
+"""... on networks of so many units: SmolLM2, and one of Qwen2's shape."""
 PROGRAM, TRUNK, PACKED = "program", "trunk, frozen", "frozen weights, packed"
 POLICY, DECODER, CACHE = "policy, whole", "decoder (a fused copy of the layers)", "cache of keys and values"
 ROW_LOGITS, PROMPTS = "logits of a token a row", "prompts being read"
@@ -141,13 +144,20 @@ class Device:
     fuses: bool
     """Adapters may be trained by the fast layers, whose frozen ones decode too."""
 
-    def seconds(self, flops: dict[str, float]) -> dict[str, float]:
-        return {phase: count / (self.rate * REACHED[self.kind][phase]) for phase, count in flops.items()}
+    def seconds(self, flops: dict[str, float], *, width: int) -> dict[str, float]:
+        return {phase: count / (self.rate * reached(self.kind, phase, width)) for phase, count in flops.items()}
 
     @property
     def program(self) -> float:
         """Bytes of the program, where they are this device's."""
         return PROGRAM_BYTES if self.kind == "cpu" else 0.0
+
+
+def reached(kind: str, phase: str, width: int) -> float:
+    """Of the measured rate, by a network of this width. Beside the products a token has work that grows with the width
+    and not with its square: by as much as a network is narrower, that is more of the whole."""
+    share, narrower = REACHED[kind][phase], max(MEASURED_WIDTH[kind] / width, 1.0)
+    return 1 / (1 + (1 / share - 1) * narrower)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,14 +203,14 @@ def training(model: Model, act: SFT | Reward | DPO, network: Network, lines: Lin
     room = kept + model.boundary_disk_gigabytes * 1e9
     read = lower / max(act.epochs, 1) if room >= lines.count * lines.mean * state_bytes(model, network) else lower
     needs.flops = {"read": read, "train": flops}
-    needs.seconds = device.seconds(needs.flops)
+    needs.seconds = device.seconds(needs.flops, width=network.width)
     if isinstance(act, DPO):  # the reference reads all rows once
         needs.once = count * (lines.mean * top + lines.predicted * network.head_flops)
     elif isinstance(act, Reward) and act.head_start == "probe":
         needs.once = count * lines.mean * top
         if not act.epochs:
             needs.once += count * lines.mean * depth * network.layer_flops
-    needs.seconds_once = device.seconds({"score": needs.once})["score"]
+    needs.seconds_once = device.seconds({"score": needs.once}, width=network.width)["score"]
     if isinstance(act, Reward) and act.likelihood.annotators == "reliability":
         needs.steps += per_epoch  # in which it is found who errs
     return needs
@@ -225,7 +235,7 @@ def sampling(recipe: Recipe, network: Network, prompts: Sequence[int], device: D
     needs.phases = {"generate": generation_bytes(network, at_once, line, size, device)}
     tokens = sum(prompts) + said
     needs.flops = {"generate": tokens * network.layers * network.layer_flops + said * network.head_flops}
-    needs.seconds = device.seconds(needs.flops)
+    needs.seconds = device.seconds(needs.flops, width=network.width)
     return needs
 
 
@@ -272,7 +282,7 @@ def act_three(recipe: Recipe, network: Network, prompts: Sequence[int], device: 
         flops["train"] += ppo.epochs * len(adapters) * lower
         if "reward" in flops:
             flops["reward"] += lower
-    needs.flops, needs.seconds = flops, device.seconds(flops)
+    needs.flops, needs.seconds = flops, device.seconds(flops, width=network.width)
     return needs
 
 
@@ -292,9 +302,10 @@ def add_ready_reward(needs: Needs, ppo: PPO, device: Device, *, prompt: float) -
     size = getattr(torch, str(getattr(config, "dtype", None) or "float32").removeprefix("torch."))
     needs.stays[CLASSIFIER] = sum(weights) * size.itemsize
     rows = ppo.prompts_per_step * ppo.responses_per_prompt
-    embedding = cast(Any, model).get_input_embeddings().weight.numel()
-    needs.flops["reward"] = 2.0 * (sum(weights) - embedding) * rows * (prompt + ppo.max_new_tokens)
-    needs.seconds = device.seconds(needs.flops)
+    embedding: Tensor = cast(Any, model).get_input_embeddings().weight
+    read = {"reward": 2.0 * (sum(weights) - embedding.numel()) * rows * (prompt + ppo.max_new_tokens)}
+    needs.flops |= read
+    needs.seconds |= device.seconds(read, width=embedding.shape[1])
     return None
 
 

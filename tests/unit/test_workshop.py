@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import tiny
 from plaudit.material import Material
 from plaudit.run_folder import RunFolder
+from plaudit.sources import Sources
 from plaudit.workshop import Workshop
 
 
@@ -25,3 +27,16 @@ def test_a_network_without_fast_layers_is_told(
     capsys.readouterr()
     workshop.load_trunk(str(path), 0)
     assert ("transformers' own modules" in capsys.readouterr().out) == slower
+
+
+def test_how_much_memory_is_used_is_no_reason_to_do_an_act_again(tmp_path: Path) -> None:
+    """Who finds a run slow may give it room, and goes on with it."""
+    path = tiny.model_folder(tmp_path / "model")
+
+    def inputs(**model: Any) -> dict[str, object]:
+        recipe = tiny.recipe(tmp_path, path, model=model)
+        workshop = Workshop(recipe, Material(recipe), RunFolder(tmp_path / "run", cache=None, quiet=True))
+        return Sources(workshop).inputs("model", "sft")
+
+    assert inputs(boundary_gigabytes=1, boundary_disk_gigabytes=50, activation_checkpointing=True) == inputs()
+    assert inputs(split_depth=1) != inputs()
