@@ -54,8 +54,8 @@ def measure(study: Study, model: Model, commit: str, options: Record, run: int) 
     settings: Record = {"commit": commit, "model": model.name, "scale": asdict(model.scale), "run": run, **options}
 
     def now() -> Record:
-        task = {"side": "ppo", "model": model.folder, "inputs": str(model.inputs), **settings}
-        task |= {"split_depth": model.prepared["split_depth"]}
+        task = settings | {"side": "ppo", "model": model.folder, "inputs": str(model.inputs)}
+        task["split_depth"] = model.prepared["split_depth"]
         made = run_process("ours", task, first_path=checked_out(commit))
         say(f"{commit[:7]}, run {run}: {made['value']:.2f} s")
         return made
