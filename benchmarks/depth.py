@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench import WORK, say
-from curves import TUNING_SEED, Contest, add_contest, contest_table, ours, real_course
+from curves import TUNING_SEED, Contest, Contestant, add_contest, contest_table, ours, real_course
 from matplotlib.figure import Figure
 from study import RATES, Record, Study, add_model, draw, model_of, shown, smoothed, t_interval, table, tuned
 
@@ -220,6 +220,11 @@ def model(study: Study, arguments: argparse.Namespace, parser: argparse.Argument
     if len(rates) != len(arguments.depths):
         parser.error(f"--rates has {len(rates)} numbers, --depths {len(arguments.depths)}: give one for each")
     contestants = [ours(depth, rate) for depth, rate in zip(arguments.depths, rates, strict=True)]
+    for depth, rate in zip(arguments.depths, rates, strict=True):
+        if depth in arguments.value_heads:
+            options = {"depth": "default", "split_depth": depth, "ppo": {"value_adapter": None}}
+            name = f"depth {depth}, the value on its states"
+            contestants.append(Contestant(name=name, module="learning", guess=rate, options=options))
     contest = Contest(study, real_course(study, folder, arguments), arguments)
     study.conclude("model", contest.hold(contestants, contestants[0].name))
     print(contest_table(study.content["summary"]["model"]))
@@ -257,7 +262,8 @@ def plot_world(axis: Any, summary: Record) -> None:
 
 def plot_model(axis: Any, summary: Record, parts: list[Record]) -> None:
     """The smoothed reward of each seed against the seconds that had made its policy."""
-    for colour, (name, one) in zip(BY_DEPTH, summary["contestants"].items(), strict=False):
+    shallower = {name: one for name, one in summary["contestants"].items() if "," not in name}
+    for colour, (name, one) in zip(BY_DEPTH, shallower.items(), strict=False):
         mine = [p for p in parts if (p["settings"].get("contestant"), p["settings"]["rate"]) == (name, one["rate"])]
         for number, part in enumerate(p for p in mine if p["settings"]["seed"] in summary["seeds"]):
             before = [sum(part["seconds"][:i]) for i in range(len(part["rewards"]))]
@@ -281,6 +287,9 @@ def main() -> None:
     add_model(second)
     add_contest(second, epochs=2)
     second.add_argument("--depths", type=int, nargs="+", default=[0, 10, 20, 25], help="the first is the baseline")
+    second.add_argument(
+        "--value-heads", type=int, nargs="*", default=[], help="of the depths: the value as a head on the policy too"
+    )
     second.add_argument("--rates", type=float, nargs="+", help="a guessed learning rate for each depth")
     arguments = parser.parse_args()
     study = Study("depth", quick=arguments.quick)

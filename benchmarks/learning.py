@@ -104,19 +104,20 @@ def inputs(task: dict[str, Any]) -> dict[str, Any]:
 def act_three(task: dict[str, Any]) -> dict[str, Any]:
     """Reward, KL and wall seconds of each update, from the call on; what the first one sets up is counted in."""
     scale, chat, trunk = task["scale"], SpokenChat.of(task), trunk_of(task)
-    config = PPO(
-        optimizer=Optimizer(learning_rate=task["rate"], schedule="linear"),
-        kl=KL(coefficient=task["kl"]),
-        steps=scale["updates"],
-        prompts_per_step=scale["batch"],
-        epochs=scale["epochs"],
-        minibatches=1,
-        max_new_tokens=scale["response"],
-        tokens_per_microbatch=scale["micro_batch"] * (scale["prompt"] + scale["response"]),
-        value_start="zero",
-        missing_eos_penalty=0.0,
-        stop_epochs_at_kl=None,
-    )
+    settings: dict[str, Any] = {
+        "optimizer": Optimizer(learning_rate=task["rate"], schedule="linear"),
+        "kl": KL(coefficient=task["kl"]),
+        "steps": scale["updates"],
+        "prompts_per_step": scale["batch"],
+        "epochs": scale["epochs"],
+        "minibatches": 1,
+        "max_new_tokens": scale["response"],
+        "tokens_per_microbatch": scale["micro_batch"] * (scale["prompt"] + scale["response"]),
+        "value_start": "zero",
+        "missing_eos_penalty": 0.0,
+        "stop_epochs_at_kl": None,
+    }
+    config = PPO(**settings | task.get("ppo", {}))
     folder = Path(task["folder"])
     journal = Stamps(folder, stop_after=scale["updates"])
     prompts = [asked(p) for p in task["prompts"]]
