@@ -232,6 +232,29 @@ def test_an_edit_becomes_a_demonstration(serve: Serve, visit: Visit) -> None:
     assert [d.response for d in site.desk.demonstrations().values()] == ["1 2 sx: better"]
 
 
+LATE = """document.addEventListener("toggle", (event) => {
+  if (!event.isTrusted) return;
+  event.stopImmediatePropagation();
+  setTimeout(() => { event.target.dispatchEvent(new Event("toggle")); window.told = true; }, 300);
+}, true)"""
+
+
+def test_a_browser_that_tells_late_what_was_opened_takes_no_keys_away(serve: Serve, visit: Visit) -> None:
+    """By then the one who edits has left the field. Opened by the mouse, it is where one types."""
+    page = visit(serve(tasks=1))
+    page.evaluate(LATE)
+    page.keyboard.press("e")
+    page.keyboard.type("shorter")
+    page.keyboard.press("Escape")
+    for _ in range(200):
+        if page.evaluate("window.told ?? false"):
+            break
+        page.wait_for_timeout(50)
+    expect(page.locator("#card-A")).to_be_focused()
+    page.locator("#card-B .edit summary").click()
+    expect(page.get_by_label("Answer B, bettered")).to_be_focused()
+
+
 def test_undo_shows_what_was_said_and_supersedes_it(serve: Serve, visit: Visit) -> None:
     site = serve(tasks=2)
     page = visit(site)

@@ -35,8 +35,8 @@ function appear(isFirst) {
   ranking = task.querySelector(".card[data-index]") ? rankingOf(task, say) : null;
   task.addEventListener("input", keep);
   task.addEventListener("change", keep);
-  task.querySelectorAll(".edit").forEach((edit) => edit.addEventListener("toggle", () => edit.open && edit.querySelector("textarea").focus()));
-  task.querySelector(".veil")?.addEventListener("toggle", (event) => event.target.open && focusFirst());
+  task.querySelectorAll(".edit").forEach((edit) => edit.addEventListener("toggle", () => opened(edit)));
+  task.querySelector(".veil")?.addEventListener("toggle", (event) => event.target.open && !document.activeElement.matches(TYPING) && focusFirst());
   refresh();
   focusFirst();
   if (!isFirst) { window.scrollTo(0, 0); say(`Next: ${work.querySelector("h1").textContent}${ranking ? `, ${ranking.count} answers to rank` : ""}.`); }
@@ -52,6 +52,13 @@ function focusFirst() {
   else if (ranking) ranking.focus(ranking.current, { preventScroll: true });
   else if (task.dataset.kind === "review") task.querySelector(".card").focus({ preventScroll: true });
   else task.querySelector("[data-draft]")?.focus({ preventScroll: true });
+}
+
+// A browser tells late that something was opened: whoever opened it by a key may be elsewhere by then.
+function opened(edit) {
+  const byKey = "byKey" in edit.dataset;
+  delete edit.dataset.byKey;
+  if (edit.open && !byKey) edit.querySelector("textarea").focus();
 }
 
 function tellGuideline() {
@@ -210,7 +217,8 @@ const ACTIONS = {
   flag: () => task.querySelector(".flags input")?.focus(),
   edit: () => {
     const edit = (ranking?.current ?? task.querySelector(".card"))?.querySelector(".edit");
-    if (edit) { edit.open = true; edit.querySelector("textarea").focus(); }
+    if (edit && !edit.open) { edit.dataset.byKey = ""; edit.open = true; }
+    edit?.querySelector("textarea").focus();
   },
   reveal: () => { const veil = task.querySelector(".veil"); if (veil) { veil.open = !veil.open; refresh(); } },
   accept: () => task.dataset.kind === "review" && submit("accept"),
