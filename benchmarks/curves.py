@@ -45,9 +45,9 @@ class Course:
     """Of them, in figures."""
 
 
-def ours(depth: int, guess: float, name: str = "") -> Contestant:
-    """Plaudit with adapters on the layers above a depth."""
-    options = {"depth": "default", "split_depth": depth}
+def ours(depth: int, guess: float, name: str = "", **more: Any) -> Contestant:
+    """Plaudit with adapters on the layers above a depth; `more`: options of its side."""
+    options = {"depth": "default", "split_depth": depth, **more}
     return Contestant(name=name or f"depth {depth}", module="learning", guess=guess, options=options)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench import WORK, say
-from curves import TUNING_SEED, Contest, Contestant, add_contest, contest_table, ours, real_course
+from curves import TUNING_SEED, Contest, add_contest, contest_table, ours, real_course
 from matplotlib.figure import Figure
 from study import RATES, Record, Study, add_model, draw, model_of, shown, smoothed, t_interval, table, tuned
 
@@ -222,9 +222,9 @@ def model(study: Study, arguments: argparse.Namespace, parser: argparse.Argument
     contestants = [ours(depth, rate) for depth, rate in zip(arguments.depths, rates, strict=True)]
     for depth, rate in zip(arguments.depths, rates, strict=True):
         if depth in arguments.value_heads:
-            options = {"depth": "default", "split_depth": depth, "ppo": {"value_adapter": None}}
-            name = f"depth {depth}, the value on its states"
-            contestants.append(Contestant(name=name, module="learning", guess=rate, options=options))
+            contestants.append(
+                ours(depth, rate, f"depth {depth}, the value on its states", ppo={"value_adapter": None})
+            )
     contest = Contest(study, real_course(study, folder, arguments), arguments)
     study.conclude("model", contest.hold(contestants, contestants[0].name))
     print(contest_table(study.content["summary"]["model"]))
@@ -251,7 +251,7 @@ def plot_world(axis: Any, summary: Record) -> None:
     """One point an arm, with both intervals."""
     for colour, (name, one) in zip(("#8a8f98", *BY_DEPTH), summary["arms"].items(), strict=True):
         truth, seconds = one["truth"], one["seconds"]
-        bars = [[figure["value"] - figure["low"]] for figure in (truth, seconds)]
+        bars = [figure["value"] - figure["low"] for figure in (truth, seconds)]
         axis.errorbar(seconds["value"], truth["value"], *bars, fmt="o", color=colour, elinewidth=0.8, label=name)
     axis.axhline(summary["sft"]["value"], color="#8a8f98", linewidth=1, linestyle=":", label="before PPO")
     axis.set_title(f"the built-in world, {len(summary['seeds'])} seeds", fontsize=10)
@@ -262,12 +262,11 @@ def plot_world(axis: Any, summary: Record) -> None:
 
 def plot_model(axis: Any, summary: Record, parts: list[Record]) -> None:
     """The smoothed reward of each seed against the seconds that had made its policy."""
-    shallower = {name: one for name, one in summary["contestants"].items() if "," not in name}
-    for colour, (name, one) in zip(BY_DEPTH, shallower.items(), strict=False):
-        mine = [p for p in parts if (p["settings"].get("contestant"), p["settings"]["rate"]) == (name, one["rate"])]
-        for number, part in enumerate(p for p in mine if p["settings"]["seed"] in summary["seeds"]):
+    runs = [p for p in parts if p["settings"]["seed"] in summary["seeds"] and "ppo" not in p["settings"]]
+    for colour, depth in zip(BY_DEPTH, dict.fromkeys(p["settings"]["split_depth"] for p in runs), strict=False):
+        for number, part in enumerate(p for p in runs if p["settings"]["split_depth"] == depth):
             before = [sum(part["seconds"][:i]) for i in range(len(part["rewards"]))]
-            label = None if number else f"adapters above {name.removeprefix('depth ')}"
+            label = None if number else f"adapters above {depth}"
             axis.plot(before, smoothed(part["rewards"], summary["window"]), color=colour, linewidth=1.3, label=label)
     axis.set_title(f"SmolLM2, a scripted reward, seeds {', '.join(map(str, summary['seeds']))}", fontsize=10)
     axis.set_xlabel("seconds of PPO")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import tiny
 from plaudit.material import Material
@@ -40,3 +41,20 @@ def test_how_much_memory_is_used_is_no_reason_to_do_an_act_again(tmp_path: Path)
 
     assert inputs(boundary_gigabytes=1, boundary_disk_gigabytes=50, activation_checkpointing=True) == inputs()
     assert inputs(split_depth=1) != inputs()
+
+
+def test_what_is_read_in_smaller_parts_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tiny.model_folder(tmp_path / "model")
+    recipe = tiny.recipe(tmp_path, path)
+    workshop = Workshop(recipe, Material(recipe), RunFolder(tmp_path / "run", cache=None, quiet=False))
+    trunk = workshop.load_trunk(str(path), 1)
+    capsys.readouterr()
+
+    def attempt(tokens: int) -> int:
+        if tokens == most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return tokens
+
+    most = trunk.reading.count
+    assert trunk.reading.run(attempt, where="reading below the split") == most // 2
+    assert "reading below the split: memory has run out" in capsys.readouterr().out
