@@ -123,12 +123,11 @@ def ppo(
     decoder = trunk.decoder(POLICY)
     metrics = journal.logged(start)  # where the run was stopped behind its last step, what it returns
 
-    with trunk.memory.kept():
-        for step in journal.track(range(start, config.steps), "PPO", config.steps - start):
+    for step in journal.track(range(start, config.steps), "PPO", config.steps - start):
+        with trunk.memory.kept():
             began = time.perf_counter()
             phases = learner.pace
             phases.begin()
-            trunk.memory.renew()
             with phases("generate"):
                 trunk.refresh(decoder, POLICY)
             chosen = draw_prompts(prompts, config.prompts_per_step, seed=seed, step=step)
